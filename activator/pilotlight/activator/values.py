@@ -1,0 +1,148 @@
+"""The activator's nouns: what it knows of a function and its replicas, and what it asks of its host.
+
+The host (the platform) supplies the `Protocol`s and calls `Activator.apply` with fresh `Route`s; the activator imports
+nothing of the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+
+class FunctionId(NamedTuple):
+    """A function's full name; `str()` gives `namespace/name`."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who presented a key, and what it may see."""
+
+    key: str  # the key's public id, never the secret
+    namespaces: frozenset[str] | None  # None: every namespace
+    functions: frozenset[FunctionId] | None = None  # None: every function of its namespaces
+    admin: bool = False
+
+    def may_call(self, function: FunctionId) -> bool:
+        if self.functions is not None and function not in self.functions:
+            return False
+        return self.namespaces is None or function.namespace in self.namespaces
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One engine that can be sent requests."""
+
+    id: str
+    revision: str
+    url: str  # http://127.0.0.1:PORT
+    engine_key: str
+    slots: int  # in-flight cap
+    weight: float = 1.0  # relative capacity, the recommender's
+    accepting: bool = True  # False: draining, running streams only
+
+
+@dataclass(frozen=True)
+class StartProgress:
+    """A cold start that is under way."""
+
+    phase: str
+    percent: int | None  # of the phase, where it can be told
+    eta_seconds: float  # learned, until ready
+    started_at: float  # Unix time
+
+
+@dataclass(frozen=True)
+class Route:
+    """All that the activator knows of one function."""
+
+    function: FunctionId
+    revision: str  # the one that new work goes to
+    task: str  # "generate" | "embed"
+    model: str  # name the engine serves it under
+    context: int  # max_model_len, tokens
+    tokenizer: Path | None  # folder with tokenizer.json; None: length is left to the engine
+    adapters: tuple[str, ...] = ()
+    slo_class: str = "interactive"
+    deadline_seconds: float | None = None  # the class's, when the request brings none
+    replicas: tuple[Replica, ...] = ()
+    start: StartProgress | None = None  # set while a replica starts
+    start_eta_seconds: float = 60.0  # learned, of a whole cold start
+    queue_limit: int = 1000  # held and queued requests
+    hold_seconds: float = 600.0  # longest hold
+    failure: str = ""  # why it cannot start just now, one sentence
+    retry_after_seconds: float = 0.0  # with failure: when the next try is due
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One function's work in hand, as the scaler needs it."""
+
+    queued: int
+    in_flight: int
+    arrived_total: int  # since the activator started
+    last_active: float  # Unix time of the last arrival or end of a request; 0: never
+    per_replica: tuple[tuple[str, int], ...] = ()  # in flight by replica id
+
+
+@dataclass(frozen=True)
+class Usage:
+    """One request, as it is metered; `request` is the idempotency key of the ledger."""
+
+    request: str
+    key: str
+    function: FunctionId
+    revision: str
+    admitted_at: float  # Unix time
+    replica: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    queue_seconds: float = 0.0  # waiting for a slot of a running replica
+    start_seconds: float = 0.0  # waiting for a cold start
+    serve_seconds: float = 0.0
+    ttft_seconds: float | None = None  # from admission to the first token
+    cold: bool = False
+    outcome: str = "running"  # running | ok | cancelled | rejected | failed | unknown
+    status: int = 0  # HTTP status the client got, or would have got
+    reason: str = ""
+
+
+class Authenticator(Protocol):
+    def authenticate(self, secret: str) -> Caller | None:
+        """Resolve a bearer secret without I/O; None: unknown or revoked."""
+
+
+class Waker(Protocol):
+    def wake(self, function: FunctionId) -> None:
+        """Demand has appeared for a function with too few replicas; returns at once, may be called often."""
+
+    def lost(self, function: FunctionId, replica: str, reason: str) -> None:
+        """A replica could not be reached or died under a request; its state should be looked at now."""
+
+
+class Meter(Protocol):
+    def admitted(self, usage: Usage) -> None:
+        """Write a durable line before the request goes on; must not block on the database."""
+
+    def checkpoint(self, usages: Sequence[Usage]) -> None:
+        """Once a second: the running requests' counts so far."""
+
+    def finished(self, usage: Usage) -> None:
+        """The final row."""
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Unix time, seconds."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
