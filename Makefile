@@ -1,0 +1,42 @@
+# One command for each thing that people do. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# uv from the path; where there is none, one of our own in .uv/.
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test check format clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## deploy a small model, call it from zero, watch it go back to zero
+	@$(BIN)/pilotlight demo
+
+test: $(READY) ## all tests, real vLLM among them
+	@$(BIN)/python -Im pytest
+
+check: $(READY) ## format, lint, types, layering
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(READY) ## rewrite the code as `make check` wants it
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## remove the environment and all caches
+	rm -rf .venv .uv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.uv/bin/uv:
+	@echo "installing uv into .uv/"
+	@python3 -m venv .uv && .uv/bin/python -m pip install --quiet uv
+
+$(READY): pyproject.toml | $(filter .uv/bin/uv,$(UV))
+	@echo "making .venv (the engine is large: about 6 GB, once)"
+	@$(UV) venv --quiet --allow-existing .venv
+	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --editable '.[cpu,demo]' --group dev
+	@touch $@
