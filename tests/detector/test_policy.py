@@ -1,0 +1,221 @@
+"""The demand policy: named cases for each guard-rail, and the laws that hold for every input."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotlight.detector.backoff import LONGEST_SECONDS, after_crash, after_success
+from pilotlight.detector.policy import decide
+from pilotlight.detector.values import BackOff, Limits, Load, Reason, State
+
+NOW = 10_000.0
+
+
+@pytest.mark.parametrize(
+    ("state", "load", "limits", "desired", "reason"),
+    [
+        pytest.param(State(since=0), Load(0, 0, 0), Limits(), 0, Reason.IDLE, id="at zero without work stays at zero"),
+        pytest.param(State(since=0), Load(1, 0, NOW), Limits(slots=8), 1, Reason.DEMAND, id="first request starts one"),
+        pytest.param(
+            State(since=0), Load(50, 0, NOW), Limits(maximum=1, slots=8), 1, Reason.MAXIMUM, id="maximum clips"
+        ),
+        pytest.param(
+            State(since=0), Load(17, 0, NOW), Limits(maximum=9, slots=8), 3, Reason.DEMAND, id="rounds upwards"
+        ),
+        pytest.param(
+            State(since=0),
+            Load(8, 0, NOW),
+            Limits(maximum=9, slots=8, target=0.5),
+            2,
+            Reason.DEMAND,
+            id="target leaves head-room",
+        ),
+        pytest.param(State(since=0), Load(0, 0, 0), Limits(minimum=2, maximum=3), 2, Reason.MINIMUM, id="minimum"),
+        pytest.param(
+            State(since=0),
+            Load(1, 0, NOW),
+            Limits(minimum=2, maximum=3),
+            2,
+            Reason.MINIMUM,
+            id="minimum above what demand asks",
+        ),
+        pytest.param(
+            State(since=0, desired=1, alive=1),
+            Load(0, 0, NOW - 299),
+            Limits(),
+            1,
+            Reason.KEEP_ALIVE,
+            id="idle within keep-alive stays warm",
+        ),
+        pytest.param(
+            State(since=0, desired=1, alive=1),
+            Load(0, 0, NOW - 300),
+            Limits(),
+            0,
+            Reason.IDLE_ZERO,
+            id="idle for the keep-alive goes to zero",
+        ),
+        pytest.param(
+            State(since=NOW - 10, desired=1, alive=1),
+            Load(0, 0, 0),
+            Limits(),
+            1,
+            Reason.KEEP_ALIVE,
+            id="never called counts from when it was first seen",
+        ),
+        pytest.param(
+            State(since=0, desired=1, alive=1),
+            Load(0, 1, NOW - 9_000),
+            Limits(),
+            1,
+            Reason.DEMAND,
+            id="a long stream keeps its replica whatever the keep-alive",
+        ),
+        pytest.param(
+            State(since=0, desired=3, alive=3), None, Limits(maximum=4), 3, Reason.UNKNOWN, id="unknown never shrinks"
+        ),
+        pytest.param(
+            State(since=0, desired=0), None, Limits(minimum=1, maximum=4), 1, Reason.UNKNOWN, id="unknown keeps minimum"
+        ),
+        pytest.param(
+            State(since=0, desired=3, alive=3),
+            Load(0, 4, NOW),
+            Limits(maximum=4, slots=4),
+            3,
+            Reason.SHRINK_WAIT,
+            id="a shrink waits",
+        ),
+        pytest.param(
+            State(since=0, desired=3, alive=3, surplus_since=NOW - 60, surplus_peak=2),
+            Load(0, 4, NOW),
+            Limits(maximum=4, slots=4),
+            2,
+            Reason.SHRINK,
+            id="a shrink stops at the window's peak",
+        ),
+        pytest.param(
+            State(since=0, desired=3, alive=3),
+            Load(0, 0, NOW - 400),
+            Limits(maximum=4),
+            0,
+            Reason.IDLE_ZERO,
+            id="all idle replicas go at once after the keep-alive",
+        ),
+        pytest.param(
+            State(since=0, desired=1, back_off=BackOff(3, NOW + 4, "no memory")),
+            Load(2, 0, NOW),
+            Limits(),
+            0,
+            Reason.BACK_OFF,
+            id="crash back-off holds starts",
+        ),
+        pytest.param(
+            State(since=0, desired=1, back_off=BackOff(3, NOW, "no memory")),
+            Load(2, 0, NOW),
+            Limits(slots=8),
+            1,
+            Reason.DEMAND,
+            id="back-off over",
+        ),
+        pytest.param(
+            State(since=0, desired=2, alive=1, back_off=BackOff(1, NOW + 4, "killed")),
+            Load(9, 4, NOW),
+            Limits(maximum=4, slots=4),
+            1,
+            Reason.BACK_OFF,
+            id="back-off keeps what is alive",
+        ),
+    ],
+)
+def test_decides(state: State, load: Load | None, limits: Limits, desired: int, reason: Reason) -> None:
+    decision = decide(state, load, limits, NOW)
+
+    assert (decision.desired, decision.reason) == (desired, reason)
+    assert decision.sentence
+    assert decision.state.desired == desired
+
+
+def test_a_surge_inside_the_shrink_window_starts_the_window_anew() -> None:
+    limits = Limits(maximum=4, slots=4, shrink_seconds=60)
+    state = State(since=0, desired=3, alive=3)
+
+    state = decide(state, Load(0, 4, NOW), limits, NOW).state
+    assert state.surplus_since == NOW
+    state = decide(state, Load(0, 12, NOW + 30), limits, NOW + 30).state
+    assert state.surplus_since is None
+    decision = decide(state, Load(0, 4, NOW + 61), limits, NOW + 61)
+
+    assert (decision.desired, decision.reason) == (3, Reason.SHRINK_WAIT)
+
+
+counts = st.integers(0, 200)
+times = st.floats(0, 2 * NOW, allow_nan=False)
+loads = st.builds(Load, queued=counts, in_flight=counts, last_active=times)
+limits_ = st.builds(
+    lambda low, more, keep, slots, target, shrink: Limits(low, low + more, keep, slots, target, shrink),
+    st.integers(0, 4),
+    st.integers(0, 8),
+    st.floats(0, 1000),
+    st.integers(1, 64),
+    st.floats(0.1, 1),
+    st.floats(0, 300),
+)
+back_offs = st.builds(BackOff, st.integers(0, 20), times, st.just(""))
+states = st.builds(
+    State,
+    since=times,
+    desired=st.integers(0, 12),
+    alive=st.integers(0, 12),
+    surplus_since=st.none() | times,
+    surplus_peak=st.integers(0, 12),
+    back_off=back_offs,
+)
+
+
+@given(states, loads, limits_)
+def test_work_in_hand_never_gets_zero_unless_starts_are_backing_off(state: State, load: Load, limits: Limits) -> None:
+    decision = decide(state, load, limits, NOW)
+
+    if load.queued + load.in_flight > 0 and limits.maximum > 0 and decision.reason is not Reason.BACK_OFF:
+        assert decision.desired >= 1
+    if decision.reason is Reason.BACK_OFF:
+        assert state.back_off.retry_at > NOW
+        assert decision.desired == state.alive
+
+
+@given(states, st.none() | loads, limits_)
+def test_stays_within_the_limits(state: State, load: Load | None, limits: Limits) -> None:
+    decision = decide(state, load, limits, NOW)
+
+    assert decision.desired <= limits.maximum
+    assert decision.desired >= limits.minimum or decision.reason is Reason.BACK_OFF
+
+
+@given(states, limits_)
+def test_unknown_demand_never_shrinks(state: State, limits: Limits) -> None:
+    decision = decide(state, None, limits, NOW)
+
+    assert decision.desired >= min(state.desired, limits.maximum) or decision.reason is Reason.BACK_OFF
+
+
+@given(states, loads, limits_)
+def test_more_work_never_means_fewer_replicas(state: State, load: Load, limits: Limits) -> None:
+    more = Load(load.queued + 1, load.in_flight, load.last_active)
+
+    assert decide(state, more, limits, NOW).desired >= decide(state, load, limits, NOW).desired
+
+
+@given(states, st.none() | loads, limits_)
+def test_same_input_same_answer(state: State, load: Load | None, limits: Limits) -> None:
+    assert decide(state, load, limits, NOW) == decide(state, load, limits, NOW)
+
+
+@given(st.integers(0, 60))
+def test_back_off_doubles_up_to_its_bound(failures: int) -> None:
+    after = after_crash(BackOff(failures), NOW, "killed")
+
+    assert after.failures == failures + 1
+    assert after.retry_at - NOW == min(LONGEST_SECONDS, 2.0**failures)
+    assert after_success().failures == 0
