@@ -1,8 +1,8 @@
 """From zero to the first token: Pilotlight against plain vLLM on a local copy of the same model.
 
-Both sides run the same engine with the same options on the same processors, in turn, so that the machine's drift falls on both.
-The clock of the plain side starts when its process is started and stops at the first token with text, its readiness being polled
-as often as ours; the clock of Pilotlight's side starts when the request is sent to a function at zero.
+Both sides run the same engine with the same options on the same processors, in turn, so that the machine's drift falls
+on both. The clock of the plain side starts with its process and stops at the first token with text, its readiness being
+polled as often as ours; the clock of Pilotlight's side starts when the request is sent to a function at zero.
 
 The bar is the median over pairs of ours / plain.
 """
@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import harness
-
 from pilotlight.platform.demo.model import convert_smollm2
 
 PAIRS, QUICK_PAIRS = 5, 2

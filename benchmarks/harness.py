@@ -110,16 +110,15 @@ def platform_up(*options: str) -> Iterator[Platform]:
     """Start a platform on a free loopback port; end it and its replicas on the way out."""
     with tempfile.TemporaryDirectory(prefix="pilotlight-bench-") as folder:
         state, port = Path(folder, "state"), free_port()
-        log = Path(folder, "up.log").open("wb")
         command = [*PROGRAM, "up", "--state", str(state), "--port", str(port), *options]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        with Path(folder, "up.log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             url = f"http://127.0.0.1:{port}"
             wait_http(f"{url}/readyz", 60, process)
             yield Platform(url, (state / "admin.key").read_text().strip(), state, process.pid)
         finally:
             end(process)
-            log.close()
 
 
 def end(process: subprocess.Popen[bytes], seconds: float = 60) -> None:
