@@ -1,0 +1,80 @@
+"""Where models are kept: a folder, or any S3-compatible bucket, behind one Protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pilotlight.runtime.stores.errors import (
+    BadAddressError,
+    InvalidKeyError,
+    ObjectCorruptError,
+    ObjectNotFoundError,
+    ObjectTooLargeError,
+    StoreDeniedError,
+    StoreError,
+    StoreUnavailableError,
+)
+from pilotlight.runtime.stores.protocol import (
+    CHUNK_BYTES,
+    ObjectInfo,
+    ObjectStore,
+    Part,
+    Upload,
+    read_into,
+    read_small,
+)
+
+__all__ = [
+    "CHUNK_BYTES",
+    "BadAddressError",
+    "InvalidKeyError",
+    "ObjectCorruptError",
+    "ObjectInfo",
+    "ObjectNotFoundError",
+    "ObjectStore",
+    "ObjectTooLargeError",
+    "Part",
+    "StoreDeniedError",
+    "StoreError",
+    "StoreUnavailableError",
+    "Upload",
+    "open_store",
+    "read_into",
+    "read_small",
+]
+
+
+def open_store(address: str) -> ObjectStore:
+    """`file:///absolute/folder` or `s3://bucket[?style=path|virtual]`. Raises BadAddressError.
+
+    Credentials, region and endpoint of S3 come by the AWS environment names (`AWS_ENDPOINT_URL_S3`, ...).
+    """
+    parts = urlsplit(address)
+    if parts.scheme == "file":
+        return _open_folder(address, parts.netloc, unquote(parts.path), parts.query + parts.fragment)
+    if parts.scheme == "s3":
+        if parts.path not in ("", "/") or not parts.netloc or parts.fragment:
+            raise BadAddressError(f"store address {address!r} is not valid: expected s3://BUCKET")
+        return _open_bucket(address, parts.netloc, parts.query)
+    raise BadAddressError(f"store address {address!r} is not valid: expected file:///FOLDER or s3://BUCKET")
+
+
+def _open_folder(address: str, host: str, path: str, rest: str) -> ObjectStore:
+    from pilotlight.runtime.stores.folder import FolderStore
+
+    if host not in ("", "localhost") or not Path(path).is_absolute() or rest:
+        raise BadAddressError(f"store address {address!r} is not valid: expected file:///ABSOLUTE/FOLDER")
+    return FolderStore(Path(path))
+
+
+def _open_bucket(address: str, bucket: str, query: str) -> ObjectStore:
+    # boto3 takes a second to import; whoever has a folder does not pay for it.
+    from pilotlight.runtime.stores.s3 import S3Options, S3Store
+
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    style = options.pop("style", "")
+    if options or style not in ("", "path", "virtual"):
+        raise BadAddressError(f"store address {address!r} is not valid: the only option is style=path or style=virtual")
+    settings = S3Options.from_environment()
+    return S3Store(bucket, settings.with_style(style) if style else settings)

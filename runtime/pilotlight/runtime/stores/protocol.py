@@ -1,0 +1,117 @@
+"""The one seam to where models are kept.
+
+Synchronous and safe to call from several threads: parallel ranged reads are several threads each reading a range.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pilotlight.runtime.stores.errors import ObjectCorruptError, ObjectTooLargeError
+
+CHUNK_BYTES = 1 << 20
+"""Most bytes in one chunk of a streamed read: enough for throughput, small beside any process."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    key: str
+    size: int  # bytes
+    modified: float  # Unix time, the store's clock
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An unfinished multipart upload; `id` is the store's."""
+
+    key: str
+    id: str
+    started: float  # Unix time, the store's clock
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part that the store has. `etag` is what the store needs back at completion."""
+
+    number: int  # from 1
+    size: int  # bytes
+    etag: str
+    sha256: str = ""  # hex; empty where the store does not tell
+
+    def holds(self, data: bytes) -> bool:
+        """Whether the store certainly has these bytes: by SHA-256, else by an ETag that is the MD5."""
+        if self.size != len(data):
+            return False
+        if self.sha256:
+            return self.sha256 == hashlib.sha256(data).hexdigest()
+        return self.etag.strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+class ObjectStore(Protocol):
+    """Objects under keys. Every method raises the errors of `stores.errors` and nothing else of its client's."""
+
+    @property
+    def address(self) -> str:
+        """What `open_store` was given."""
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Raises ObjectNotFoundError."""
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Bytes `[start, start + length)` in chunks of at most CHUNK_BYTES; without length up to the end.
+
+        A connection that breaks is resumed where it broke. Raises ObjectCorruptError when the object ends early.
+        """
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write a small object whole or not at all; an older one is replaced."""
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object whose key begins with the prefix, in the order of the keys."""
+
+    def delete(self, key: str) -> None:
+        """No error when it is not there."""
+
+    def move(self, source: str, target: str) -> None:
+        """The target appears whole, then the source is gone. Raises ObjectNotFoundError."""
+
+    def begin_upload(self, key: str) -> Upload:
+        """Start a multipart upload; the object appears at `complete_upload`."""
+
+    def uploads(self, prefix: str = "") -> Iterator[Upload]:
+        """Unfinished uploads of keys with the prefix."""
+
+    def parts(self, upload: Upload) -> tuple[Part, ...]:
+        """Parts that have arrived, by number. Raises ObjectNotFoundError when the upload is gone."""
+
+    def put_part(self, upload: Upload, number: int, data: bytes) -> Part:
+        """Send part `number` (1 to 10,000); all but the last are at least 5 MiB on S3."""
+
+    def complete_upload(self, upload: Upload, parts: Sequence[Part]) -> None:
+        """The object becomes visible: the parts in order."""
+
+    def abort_upload(self, upload: Upload) -> None:
+        """Forget the upload and its parts; no error when it is gone."""
+
+
+def read_small(store: ObjectStore, key: str, limit: int) -> bytes:
+    """A whole small object. Raises ObjectTooLargeError beyond `limit` bytes."""
+    data = bytearray()
+    for chunk in store.read(key):
+        data += chunk
+        if len(data) > limit:
+            raise ObjectTooLargeError(f"object {key!r} is larger than {limit} bytes", key=key)
+    return bytes(data)
+
+
+def read_into(store: ObjectStore, key: str, start: int, buffer: memoryview) -> None:
+    """Fill the buffer from the object's byte `start` on. Raises ObjectCorruptError when the object ends before."""
+    filled = 0
+    for chunk in store.read(key, start, len(buffer)):
+        buffer[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+    if filled != len(buffer):
+        raise ObjectCorruptError(f"object {key!r} ends {len(buffer) - filled} bytes early", key=key)
