@@ -1,0 +1,167 @@
+"""The tables; `migrations/` brings a database to this shape, and a test compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+functions = Table(
+    "functions",
+    metadata,
+    Column("namespace", String(63), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("manifest", JSON, nullable=False),
+    Column("policy", JSON, nullable=False),
+    Column("revision", String(80), nullable=False),
+    Column("revisions", Integer, nullable=False),  # made so far; a number is never used twice
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("namespace", String(63), primary_key=True),
+    Column("name", String(80), primary_key=True),
+    Column("function", String(63), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("engine_key", String(80), nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("template", JSON, nullable=False),
+    Column("reasons", JSON, nullable=False),
+    ForeignKeyConstraint(["namespace", "function"], ["functions.namespace", "functions.name"]),
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("namespace", String(63), nullable=False),
+    Column("function", String(63), nullable=False),
+    Column("revision", String(80), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("desired", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("cpus", JSON, nullable=False),
+    Column("devices", JSON, nullable=False),
+    Column("caused_by", String(40), nullable=False),
+    Column("ended_at", Float),
+    ForeignKeyConstraint(["namespace", "revision"], ["revisions.namespace", "revisions.name"]),
+    Index("ix_replicas_live", "ended_at", "namespace", "function"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(120), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("created_at", Float, nullable=False),
+    Column("namespaces", JSON),
+    Column("functions", JSON),
+    Column("admin", Boolean, nullable=False),
+    Column("revoked_at", Float),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("request", String(80), primary_key=True),
+    Column("key", String(40), nullable=False),
+    Column("namespace", String(63), nullable=False),
+    Column("function", String(63), nullable=False),
+    Column("revision", String(80), nullable=False),
+    Column("replica", String(80), nullable=False),
+    Column("admitted_at", Float, nullable=False),
+    Column("day", String(10), nullable=False),  # UTC date of admission
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("queue_seconds", Float, nullable=False),
+    Column("start_seconds", Float, nullable=False),
+    Column("serve_seconds", Float, nullable=False),
+    Column("ttft_seconds", Float),
+    Column("cold", Boolean, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("ix_usage_function", "namespace", "function", "admitted_at"),
+    Index("ix_usage_key", "key", "admitted_at"),
+    Index("ix_usage_outcome", "outcome"),
+)
+
+replica_intervals = Table(
+    "replica_intervals",
+    metadata,
+    Column("replica", String(80), primary_key=True),
+    Column("start", Float, primary_key=True),
+    Column("end", Float, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("namespace", String(63), nullable=False),
+    Column("function", String(63), nullable=False),
+    Column("revision", String(80), nullable=False),
+    Column("caused_by", String(40), nullable=False),
+    Index("ix_intervals_function", "namespace", "function", "start"),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("namespace", String(63), nullable=False),
+    Column("function", String(63), nullable=False),
+    Column("revision", String(80), nullable=False),
+    Column("desired", Integer, nullable=False),
+    Column("reason", String(40), nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Index("ix_decisions_function", "namespace", "function", "at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("key", String(40), nullable=False),
+    Column("action", String(40), nullable=False),
+    Column("target", String(200), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Index("ix_audit_at", "at"),
+)
+
+start_phases = Table(
+    "start_phases",
+    metadata,
+    Column("replica", String(80), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("seconds", JSON, nullable=False),  # by phase
+    Index("ix_start_phases_digest", "digest", "kind", "at"),
+)

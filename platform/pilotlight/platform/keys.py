@@ -1,0 +1,110 @@
+"""API keys: made, listed, revoked, and looked up without I/O.
+
+A secret is `pl-` and 32 random bytes; only its sha256 is kept. A plain hash is enough because the secret is random
+over its whole length: there is nothing to guess by dictionary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from pilotlight.activator.values import Caller, Clock, FunctionId
+from pilotlight.platform.database.records import Keys
+from pilotlight.platform.values import KeyRecord
+
+SECRET_LIMIT = 200
+"""Longest secret that is looked at, characters."""
+
+
+class Keyring:
+    """The keys in force; implements the activator's `Authenticator`."""
+
+    def __init__(self, keys: Keys, clock: Clock) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._callers: dict[str, tuple[str, Caller]] = {}
+        self._load()
+
+    def authenticate(self, secret: str) -> Caller | None:
+        """The caller that a secret stands for; None: unknown or revoked."""
+        if len(secret) > SECRET_LIMIT:
+            return None
+        digest = _hash(secret)
+        # A caller cannot steer a hash, so the lookup's time tells nothing about the stored ones.
+        known, caller = self._callers.get(digest, ("", None))
+        return caller if hmac.compare_digest(known, digest) else None
+
+    def create(
+        self,
+        name: str,
+        namespaces: Iterable[str] | None = None,
+        functions: Iterable[FunctionId] | None = None,
+        admin: bool = False,
+    ) -> tuple[KeyRecord, str]:
+        """A new key and its secret, which is shown this once."""
+        secret = "pl-" + secrets.token_urlsafe(32)
+        record = KeyRecord(
+            id="key-" + secrets.token_hex(6),
+            name=name,
+            hash=_hash(secret),
+            created_at=self._clock.now(),
+            namespaces=None if namespaces is None else tuple(sorted(set(namespaces))),
+            functions=None if functions is None else tuple(sorted(set(functions))),
+            admin=admin,
+        )
+        self._keys.add(record)
+        self._load()
+        return record, secret
+
+    def list(self) -> tuple[KeyRecord, ...]:
+        return self._keys.all()
+
+    def revoke(self, key: str) -> bool:
+        """False: there is none such in force."""
+        done = self._keys.revoke(key, self._clock.now())
+        self._load()
+        return done
+
+    def ensure_admin(self, path: Path) -> str:
+        """The secret in `path` (mode 0600), made with an admin key when the file or its key is missing."""
+        if path.is_file():
+            secret = path.read_text().strip()
+            caller = self.authenticate(secret)
+            if caller is not None and caller.admin:
+                return secret
+        _, secret = self.create("admin", admin=True)
+        _write_private(path, secret + "\n")
+        return secret
+
+    def _load(self) -> None:
+        records = self._keys.all()
+        self._callers = {record.hash: (record.hash, _caller(record)) for record in records if not record.revoked_at}
+
+
+def _caller(record: KeyRecord) -> Caller:
+    return Caller(
+        key=record.id,
+        namespaces=None if record.namespaces is None else frozenset(record.namespaces),
+        functions=None if record.functions is None else frozenset(record.functions),
+        admin=record.admin,
+    )
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Never readable by others, not even while it is written; complete or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    partial.replace(path)

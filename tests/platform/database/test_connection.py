@@ -1,0 +1,86 @@
+"""The database: migrations, SQLite's settings, and what happens when two write at once."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from pilotlight.platform import values
+from pilotlight.platform.database.connection import Database, DatabaseError
+from pilotlight.platform.database.schema import metadata
+
+
+def test_migrations_lead_to_the_schema_that_the_code_uses(database: Database) -> None:
+    with database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "pilotlight.db"
+    first = Database.at(path)
+    with first.write() as connection:
+        connection.execute(text("INSERT INTO audit (at, key, action, target, detail) VALUES (1, 'k', 'a', 't', '{}')"))
+    first.close()
+
+    again = Database.at(path)
+    with again.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM audit")).scalar_one() == 1
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"), [("journal_mode", "wal"), ("busy_timeout", 5000), ("foreign_keys", 1), ("synchronous", 2)]
+)
+def test_sqlite_is_set_up(database: Database, pragma: str, value: object) -> None:
+    with database.read() as connection:
+        assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
+
+
+def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
+    insert = text("INSERT INTO audit (id, at, key, action, target, detail) VALUES (1, 1, 'k', 'a', 't', '{}')")
+
+    def twice() -> None:
+        with database.write() as connection:
+            connection.execute(insert)
+            connection.execute(insert)
+
+    with pytest.raises(DatabaseError, match="UNIQUE"):
+        twice()
+
+    with database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM audit")).scalar_one() == 0
+
+
+def test_writers_wait_for_each_other(database: Database) -> None:
+    def work() -> None:
+        for _ in range(20):
+            with database.write() as connection:
+                count = connection.execute(text("SELECT count(*) FROM audit")).scalar_one()
+                connection.execute(
+                    text("INSERT INTO audit (at, key, action, target, detail) VALUES (:n, 'k', 'a', 't', '{}')"),
+                    {"n": count},
+                )
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    with database.read() as connection:
+        assert connection.execute(text("SELECT count(DISTINCT at) FROM audit")).scalar_one() == 80
+
+
+def test_only_the_database_package_imports_its_libraries() -> None:
+    root = Path(str(values.__file__)).parent
+    library = re.compile(r"^\s*(import|from) (sqlalchemy|alembic|sqlite3)\b", re.MULTILINE)
+    found = [path.relative_to(root).as_posix() for path in root.rglob("*.py") if library.search(path.read_text())]
+
+    assert found
+    assert all(name.startswith("database/") for name in found)
