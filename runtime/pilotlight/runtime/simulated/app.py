@@ -1,0 +1,248 @@
+"""The HTTP surface: a raw ASGI application, because load tests drive ten thousand streams through it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import replies
+from .engine import Engine, Job
+from .requests import Generation, RefusedError, read_chat, read_completion, read_embedding
+from .sequence import Delta, Limits, Sequence
+from .tokens import Continuation
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+VERSION = "0.32.0"
+"""The vLLM release whose surface this is."""
+BODY_LIMIT = 64 * 2**20  # bytes
+_GUARDED = ("/v1", "/v2", "/inference")
+_EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8")]
+
+
+class DisconnectedError(Exception):
+    """The client has left before its request was read."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One HTTP request and the way to answer it."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+
+    def header(self, name: bytes) -> str | None:
+        return next((value.decode("latin-1") for key, value in self.scope["headers"] if key == name), None)
+
+    async def body(self) -> bytes:
+        parts, size = [], 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise DisconnectedError
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > BODY_LIMIT:
+                raise RefusedError(f"The body is larger than {BODY_LIMIT} bytes.", "Request Entity Too Large", code=413)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+    async def gone(self) -> None:
+        """Returns when the client has left, or has been answered in full."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        await self.send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+    async def push(self, data: bytes) -> None:
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self, data: bytes = b"") -> None:
+        await self.send({"type": "http.response.body", "body": data})
+
+    async def reply(self, status: int, data: bytes, kind: bytes) -> None:
+        await self.start(status, [(b"content-type", kind), (b"content-length", str(len(data)).encode())])
+        await self.finish(data)
+
+    async def json(self, value: replies.Json, status: int = 200) -> None:
+        await self.reply(status, replies.to_json(value).encode(), b"application/json")
+
+
+class App:
+    """Routes one engine's requests; without `key` everybody may call."""
+
+    def __init__(self, engine: Engine, names: tuple[str, ...], key: str = "") -> None:
+        self._engine = engine
+        self._names = names
+        self._key = hashlib.sha256(key.encode()).digest() if key else None
+        self._created = int(time.time())
+        generates, pools = engine.options.runner != "pooling", engine.options.runner != "generate"
+        self._routes: dict[tuple[str, str], Callable[[Exchange], Awaitable[None]]] = {
+            ("GET", "/health"): self._health,
+            ("GET", "/version"): self._version,
+            ("GET", "/metrics"): self._metrics,
+            ("GET", "/load"): self._load,
+            ("GET", "/v1/models"): self._models,
+        }
+        if generates:
+            self._routes |= {
+                ("POST", "/v1/chat/completions"): self._chat,
+                ("POST", "/v1/completions"): self._completion,
+            }
+        if pools:
+            self._routes["POST", "/v1/embeddings"] = self._embedding
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        exchange = Exchange(scope, receive, send)
+        if scope["path"].startswith(_GUARDED) and not self._knows(exchange.header(b"authorization")):
+            await exchange.json({"error": "Unauthorized"}, 401)
+            return
+        try:
+            await self._route(scope)(exchange)
+        except RefusedError as refused:
+            await exchange.json(replies.error(refused), refused.code)
+        except DisconnectedError:
+            return
+
+    def _knows(self, authorization: str | None) -> bool:
+        if self._key is None:
+            return True
+        scheme, _, token = (authorization or "").partition(" ")
+        given = hashlib.sha256(token.encode()).digest()
+        return scheme.lower() == "bearer" and secrets.compare_digest(given, self._key)
+
+    def _route(self, scope: Scope) -> Callable[[Exchange], Awaitable[None]]:
+        handler = self._routes.get((scope["method"], scope["path"]))
+        if handler is not None:
+            return handler
+        if any(path == scope["path"] for _, path in self._routes):
+            raise RefusedError("Method Not Allowed", "Method Not Allowed", code=405)
+        raise RefusedError("Not Found", "Not Found", code=404)
+
+    async def _health(self, exchange: Exchange) -> None:
+        await exchange.start(200, [(b"content-length", b"0")])
+        await exchange.finish()
+
+    async def _version(self, exchange: Exchange) -> None:
+        await exchange.json({"version": VERSION})
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        await exchange.reply(200, self._engine.metrics.text(), b"text/plain; version=0.0.4; charset=utf-8")
+
+    async def _load(self, exchange: Exchange) -> None:
+        await exchange.json({"server_load": self._engine.running + self._engine.waiting})
+
+    async def _models(self, exchange: Exchange) -> None:
+        await exchange.json(replies.models(self._names, self._engine.options, self._created))
+
+    async def _chat(self, exchange: Exchange) -> None:
+        request = read_chat(await self._body(exchange), self._names, self._engine.options)
+        await self._generate(exchange, request, f"chatcmpl-{_base_id(exchange)}")
+
+    async def _completion(self, exchange: Exchange) -> None:
+        request = read_completion(await self._body(exchange), self._names, self._engine.options)
+        await self._generate(exchange, request, f"cmpl-{_base_id(exchange)}")
+
+    async def _embedding(self, exchange: Exchange) -> None:
+        request = read_embedding(await self._body(exchange), self._names, self._engine.options)
+        self._admit()
+        job = Job()
+        sequences = [Sequence(prompt, None, Limits(max_tokens=1), job) for prompt in request.prompts]
+        self._engine.submit(job, sequences)
+        body = replies.embeddings(f"embd-{_base_id(exchange)}", self._names[0], request)
+        await self._while_connected(exchange, job, self._answer(exchange, job, lambda _: body))
+
+    async def _body(self, exchange: Exchange) -> bytes:
+        kind = (exchange.header(b"content-type") or "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            message = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
+            raise RefusedError(message, "Bad Request")
+        return await exchange.body()
+
+    def _admit(self) -> None:
+        self._engine.arrive()
+        if self._engine.fails("error"):
+            raise RefusedError("simulated failure", "InternalServerError", code=500)
+
+    async def _generate(self, exchange: Exchange, request: Generation, id_: str) -> None:
+        self._admit()
+        job = Job()
+        self._engine.submit(job, self._sequences(request, job))
+        writer = replies.Writer(id_, self._names[0], request)
+        if request.stream:
+            cut = self._engine.options.simulated_drop_after_tokens if self._engine.fails("drop") else None
+            answer = self._stream(exchange, job, writer, cut)
+        else:
+            answer = self._answer(exchange, job, lambda deltas: writer.whole(deltas, self._cached(job)))
+        await self._while_connected(exchange, job, answer)
+
+    def _sequences(self, request: Generation, job: Job) -> list[Sequence]:
+        options = self._engine.options
+        seed = options.seed if request.seed is None else request.seed
+        seeds = [0] * request.n if request.greedy else [seed * 16_411 + index + 1 for index in range(request.n)]
+        return [
+            Sequence(prompt, Continuation(prompt, seed, options.simulated_mean_tokens), limits, job)
+            for prompt, limits in zip(request.prompts, request.limits, strict=True)
+            for seed in seeds
+        ]
+
+    async def _while_connected(self, exchange: Exchange, job: Job, answer: Awaitable[None]) -> None:
+        """Answer, but stop and free the slots when the client leaves."""
+        watching = asyncio.ensure_future(self._watch(exchange, job))
+        try:
+            await answer
+        finally:
+            watching.cancel()
+            self._engine.abort(job)
+
+    async def _watch(self, exchange: Exchange, job: Job) -> None:
+        await exchange.gone()
+        self._engine.abort(job)
+
+    async def _stream(self, exchange: Exchange, job: Job, writer: replies.Writer, cut: int | None) -> None:
+        """Write events as tokens come; with `cut`, leave the stream unfinished once so many tokens were sent."""
+        opened, sent = False, 0
+        async for deltas in job.deltas():
+            if not opened:
+                await exchange.start(200, _EVENT_STREAM)
+            text = "" if opened else writer.opening()
+            text += "".join(writer.chunk(index, delta) for index, delta in deltas)
+            opened = True
+            await exchange.push(text.encode())
+            sent += sum(len(delta.ids) for _, delta in deltas)
+            if cut is not None and sent >= cut:
+                # An ASGI server closes a connection whose answer was left unfinished.
+                return
+        if job.abandoned:
+            return
+        await exchange.push(writer.closing(self._cached(job)).encode() + replies.DONE)
+        await exchange.finish()
+
+    async def _answer(self, exchange: Exchange, job: Job, body: Callable[[list[Delta]], replies.Json]) -> None:
+        while not job.done:
+            await job.moved.wait()
+            job.moved.clear()
+        if job.abandoned:
+            return
+        deltas = [delta for sequence in job.sequences if (delta := sequence.take()) is not None]
+        await exchange.json(body(deltas))
+
+    def _cached(self, job: Job) -> int | None:
+        return job.sequences[0].cached if self._engine.options.enable_prompt_tokens_details else None
+
+
+def _base_id(exchange: Exchange) -> str:
+    return exchange.header(b"x-request-id") or uuid.uuid4().hex
