@@ -1,0 +1,55 @@
+"""What is wrong with a manifest: every finding of every document, in one error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, and where."""
+
+    source: str  # file name, or what the manifest came from
+    field: str  # "spec.scale.max"; empty: the document as a whole
+    problem: str
+    expected: str = ""
+    did_you_mean: str = ""
+    line: int | None = None  # from 1; None: the source has no lines
+    column: int | None = None  # from 1
+    hint: str = ""  # a trap that the writer may not know
+
+    def __str__(self) -> str:
+        where = self.source if self.line is None else f"{self.source}:{self.line}"
+        text = f"{where}: {self.field}: {self.problem}" if self.field else f"{where}: {self.problem}"
+        if self.expected:
+            text += f"; expected {self.expected}"
+        if self.did_you_mean:
+            text += f'; did you mean "{self.did_you_mean}"?'
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class ManifestError(ValueError):
+    """Nothing was taken from the input; `str()` gives one line per finding."""
+
+    def __init__(self, items: Iterable[Finding]) -> None:
+        self.items = tuple(items)
+        super().__init__("\n".join(map(str, self.items)))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A broken rule between fields; `field` is relative to the object whose rule it is."""
+
+    field: str  # "max", or "adapters.1.name"
+    problem: str
+    expected: str = ""
+    did_you_mean: str = ""
+
+
+class BrokenRules(ValueError):  # noqa: N818 - carries problems from a model's validator to the translation
+    """All broken rules of one object."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("; ".join(problem.problem for problem in problems))
+        self.problems = problems
