@@ -46,6 +46,8 @@ class Template:
     """Accelerators per replica; 0: CPU."""
     accelerator: str
     cpus: float
+    device_pool: tuple[str, ...] = ()
+    """UUIDs of the accelerators that it may be put on."""
     tokenizer: str = ""
     """Folder; empty: none."""
     adapters: tuple[tuple[str, str], ...] = ()

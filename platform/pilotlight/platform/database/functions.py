@@ -147,7 +147,7 @@ def _revision(row: RowMapping) -> Revision:
         number=row["number"],
         created_at=row["created_at"],
         engine_key=row["engine_key"],
-        template=replace(template, adapters=adapters),
+        template=replace(template, adapters=adapters, device_pool=tuple(template.device_pool)),
         reasons=tuple(row["reasons"]),
     )
 

@@ -1,0 +1,118 @@
+"""What to start, drain and stop: one pure function over one look at the world.
+
+Numbered policy:
+1. every function gets the count that the detector decides;
+2. a replica of a deleted function drains;
+3. a surplus goes: what still starts first, then what serves fewest;
+4. an old revision serves until enough of the new one is ready, then drains; without demand it goes at once;
+5. a missing replica starts where there is room, functions without any replica first;
+6. without room, the least recently used idle replicas of others make way, never busy ones nor below a minimum;
+7. when that does not suffice, it waits, and says for what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pilotlight.activator.values import FunctionId
+from pilotlight.detector.policy import decide
+from pilotlight.detector.values import Decision, Limits
+from pilotlight.platform.control.placing import Placing
+from pilotlight.platform.control.world import (
+    Drain,
+    FunctionView,
+    Plan,
+    ReplicaView,
+    Stop,
+    World,
+)
+
+
+def plan(world: World) -> Plan:
+    """The actions for this moment; none when everything is as it should be."""
+    decisions = {view.id: _decide(view, world) for view in world.functions}
+    leaving = _leaving(world, decisions)
+    placing = Placing(world, leaving)
+    for view in sorted(world.functions, key=lambda view: _urgency(view, world)):
+        missing = decisions[view.id].desired - sum(r.alive for r in _current(view, world) if r.id not in leaving)
+        for _ in range(missing):
+            placing.place(view, decisions[view.id].sentence)
+    for evicted in placing.evicted:
+        decisions[evicted] = _one_fewer(decisions[evicted])
+    going = tuple(leaving[name] for name in leaving)
+    return Plan((*going, *placing.actions), decisions)
+
+
+def _decide(view: FunctionView, world: World) -> Decision:
+    alive = sum(replica.alive for replica in _current(view, world))
+    return decide(replace(view.state, alive=alive), view.load, limits(view), world.now)
+
+
+def limits(view: FunctionView) -> Limits:
+    """The function's policy in the detector's terms."""
+    return Limits(
+        minimum=view.policy.minimum,
+        maximum=view.policy.maximum,
+        keep_alive_seconds=view.policy.keep_alive_seconds,
+        slots=view.template.slots,
+    )
+
+
+def serving(view: FunctionView, replicas: Sequence[ReplicaView], desired: int) -> str:
+    """The revision that new work goes to: the old one until enough of the new one is ready."""
+    old = [r for r in replicas if r.function == view.id and r.revision != view.revision.name and r.ready]
+    new = sum(r.ready for r in replicas if r.function == view.id and r.revision == view.revision.name)
+    if desired == 0 or not old or new >= min(desired, len(old)):
+        return view.revision.name
+    return max(old, key=lambda replica: replica.created_at).revision
+
+
+def _current(view: FunctionView, world: World) -> list[ReplicaView]:
+    return [r for r in world.replicas if r.function == view.id and r.revision == view.revision.name]
+
+
+def _leaving(world: World, decisions: Mapping[FunctionId, Decision]) -> dict[str, Drain | Stop]:
+    views = {view.id: view for view in world.functions}
+    going: dict[str, Drain | Stop] = {}
+    for replica in world.replicas:
+        if replica.alive and replica.function not in views:
+            going[replica.id] = _leave(replica, "the function was deleted")
+    for view in world.functions:
+        for replica, reason in (
+            *_surplus(view, world, decisions[view.id]),
+            *_outdated(view, world, decisions[view.id].desired),
+        ):
+            going[replica.id] = _leave(replica, reason)
+    return going
+
+
+def _surplus(view: FunctionView, world: World, decision: Decision) -> list[tuple[ReplicaView, str]]:
+    alive = [replica for replica in _current(view, world) if replica.alive]
+    spare = len(alive) - decision.desired
+    order = sorted(alive, key=lambda replica: (replica.ready, replica.in_flight, -replica.created_at))
+    return [(replica, decision.sentence) for replica in order[: max(0, spare)]]
+
+
+def _outdated(view: FunctionView, world: World, desired: int) -> list[tuple[ReplicaView, str]]:
+    old = [r for r in world.replicas if r.function == view.id and r.revision != view.revision.name and r.alive]
+    switched = serving(view, world.replicas, desired) == view.revision.name
+    reason = f"revision {view.revision.name} takes over"
+    return [(replica, reason) for replica in old if switched or not replica.ready]
+
+
+def _leave(replica: ReplicaView, reason: str) -> Drain | Stop:
+    return Drain(replica.id, reason) if replica.ready else Stop(replica.id, reason)
+
+
+def _urgency(view: FunctionView, world: World) -> tuple[bool, bool, float]:
+    """Who is placed first: no replica at all, then work that waits, then whoever has waited longest."""
+    served = any(replica.ready for replica in world.replicas if replica.function == view.id)
+    waiting = view.load is not None and view.load.queued > 0
+    return served, not waiting, view.load.last_active if view.load else 0.0
+
+
+def _one_fewer(decision: Decision) -> Decision:
+    """An evicted function must not ask for its replica again before it has work."""
+    desired = max(0, decision.desired - 1)
+    return replace(decision, state=replace(decision.state, desired=desired))
