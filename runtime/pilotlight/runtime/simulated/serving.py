@@ -1,0 +1,47 @@
+"""Serving one engine on a socket that listens already."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from .app import App
+from .engine import Engine
+from .options import Options
+
+BACKLOG = 8192
+"""Connections that the kernel keeps for us: a burst of a load test comes in one go."""
+_KEEP_ALIVE_SECONDS = 5  # vLLM's default (VLLM_HTTP_TIMEOUT_KEEP_ALIVE)
+_GRACE_SECONDS = 1  # streams are drained by the supervisor, not here
+
+
+def server(engine: Engine, names: tuple[str, ...], key: str = "") -> uvicorn.Server:
+    """The HTTP server of an engine; call its `serve(sockets=[...])`."""
+    config = uvicorn.Config(
+        App(engine, names, key),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    return uvicorn.Server(config)
+
+
+async def serve(
+    listener: socket.socket, names: tuple[str, ...], options: Options, key: str, ready: Callable[[], None]
+) -> None:
+    """Serve until a signal; a simulated crash ends the process without a farewell."""
+    engine = Engine(options, names[0], lambda: os._exit(options.simulated_fail_code))
+    ready()
+    try:
+        await server(engine, names, key).serve(sockets=[listener])
+    finally:
+        engine.close()
