@@ -1,0 +1,121 @@
+"""What the demo shows, as renderables: sober enough for a README, plain enough for a log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from pilotlight.platform.cli.calling import Record
+from pilotlight.platform.cli.output import number, seconds, size
+from pilotlight.platform.cli.waiting import Span, spans
+from pilotlight.platform.demo.cost import DAY_SECONDS, GIB, MONTH_SECONDS, Bill, Footprint, Prices
+
+BAR_COLUMNS = 40
+INDENT = 2
+LEFT = (0, 0, 0, INDENT)
+
+
+def heading(console: Console, number_: int, title: str, note: str = "") -> None:
+    line = Text.assemble((f"{number_} ", "bold cyan"), (title, "bold"))
+    if note:
+        line.append(f"  {note}", style="dim")
+    console.print()
+    console.print(line)
+
+
+def say(console: Console, sentence: str, style: str = "") -> None:
+    console.print(Padding(Text(sentence, style=style), LEFT))
+
+
+def manifest(console: Console, source: str) -> None:
+    console.print(Padding(Syntax(source.rstrip(), "yaml", theme="ansi_dark", background_color="default"), LEFT))
+
+
+def phase_table(phases: Sequence[Span]) -> Padding:
+    """One row a phase with its share of the whole as a bar."""
+    whole = sum(phase.end - phase.begin for phase in phases) or 1.0
+    table = _table("phase", ">seconds", "")
+    for phase in phases:
+        length = phase.end - phase.begin
+        bar = Text("█" * max(1, round(BAR_COLUMNS * length / whole)), style="cyan")
+        table.add_row(phase.phase, f"{length:.2f}", bar)
+    table.add_row("together", f"{whole:.2f}", "", style="bold")
+    return Padding(table, LEFT)
+
+
+def seen_phases(record: Record) -> list[Span]:
+    """The phases as the caller saw them, up to its first token."""
+    return spans(record.phases, record.ttft_seconds or record.seconds)
+
+
+def latency_table(calls: Sequence[tuple[str, Record]]) -> Padding:
+    table = _table("call", ">waited for start", ">first token", ">whole answer", ">tokens")
+    for name, record in calls:
+        start = record.meta.get("start_ms")
+        waited = float(start) / 1000 if isinstance(start, int | float) else 0.0
+        tokens = number(record.usage.get("completion_tokens"))
+        table.add_row(name, seconds(waited), seconds(record.ttft_seconds), seconds(record.seconds), tokens)
+    return Padding(table, LEFT)
+
+
+def ledger_table(rows: Sequence[Mapping[str, Any]]) -> Padding:
+    table = _table("request", "outcome", "cold", ">prompt", ">answer", ">queue", ">start", ">serve")
+    for row in rows:
+        table.add_row(
+            str(row["request"])[:20],
+            str(row["outcome"]),
+            "yes" if row["cold"] else "no",
+            number(row["prompt_tokens"]),
+            number(row["completion_tokens"]),
+            seconds(row["queue_seconds"]),
+            seconds(row["start_seconds"]),
+            seconds(row["serve_seconds"]),
+        )
+    return Padding(table, LEFT)
+
+
+def cost_table(paid: Bill, footprint: Footprint, prices: Prices) -> Group:
+    """Seconds and dollars of this demo by state, beside the same replica always on."""
+    table = _table("", ">seconds", ">example cost")
+    for state, length in paid.seconds.items():
+        table.add_row(state, f"{length:.1f}", dollars(footprint.dollars(length, prices)))
+    table.add_row(
+        "billed", f"{paid.billed_seconds:.1f}", dollars(footprint.dollars(paid.billed_seconds, prices)), style="bold"
+    )
+    table.add_section()
+    for name, length in (
+        ("always on, these minutes", paid.wall_seconds),
+        ("always on, a day", DAY_SECONDS),
+        ("always on, a month", MONTH_SECONDS),
+    ):
+        table.add_row(name, f"{length:,.1f}", dollars(footprint.dollars(length, prices)))
+    return Group(Padding(table, LEFT), Padding(Text(assumptions(footprint, prices), style="dim"), LEFT))
+
+
+def assumptions(footprint: Footprint, prices: Prices) -> str:
+    return (
+        f"Example prices: ${prices.cpu_hour:g} per CPU-hour, ${prices.gib_hour:g} per GiB-hour; a replica holds "
+        f"{footprint.cpus:g} CPU and {footprint.memory_bytes / GIB:.1f} GiB. Put your own prices in."
+    )
+
+
+def dollars(amount: float) -> str:
+    return f"${amount:.6f}" if amount < 0.01 else f"${amount:,.2f}"
+
+
+def pushed(name: str, digest: str, bytes_: int) -> str:
+    return f"{name} is {digest[:19]}..., {size(bytes_)}"
+
+
+def _table(*titles: str) -> Table:
+    """Titles that begin with `>` are of columns with numbers."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    for title in titles:
+        table.add_column(title.removeprefix(">"), justify="right" if title.startswith(">") else "left", no_wrap=True)
+    return table
