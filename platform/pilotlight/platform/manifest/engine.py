@@ -188,14 +188,16 @@ class Engine(Part):
 
     def overrides(self) -> dict[str, object]:
         """What the manifest sets, by vLLM's names in snake_case and the simulated engine's; sizes in bytes."""
-        own = type(self).model_fields.keys() - {"kind", "simulated"}
-        options = {name: _plain(getattr(self, name)) for name in sorted(own & self.model_fields_set)}
+        names = type(self).model_fields.keys() - {"kind", "simulated", "trust_remote_code"}
+        options = {name: _plain(value) for name in sorted(names) if (value := getattr(self, name)) is not None}
         # A flag that is left out keeps vLLM's default, so switching one off that is on by default takes its opposite.
         options |= {f"no_{name}": True for name in _ON_BY_DEFAULT if options.get(name) is False}
+        if self.trust_remote_code:
+            options["trust_remote_code"] = True
         if self.simulated is not None:
-            chosen = self.simulated.model_dump(by_alias=False, exclude_unset=True)
+            chosen = self.simulated.model_dump(by_alias=False, exclude_defaults=True)
             options |= {f"{OWN}{name}": value for name, value in chosen.items()}
-        return {name: value for name, value in options.items() if value is not None}
+        return options
 
     @model_validator(mode="after")
     def _consistent(self) -> Engine:
