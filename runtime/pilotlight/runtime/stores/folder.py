@@ -101,14 +101,13 @@ class FolderStore:
             _write(folder / "key.json", json.dumps({"key": key}).encode())
             return self._upload(folder)
 
-    def uploads(self, prefix: str = "") -> Iterator[Upload]:
-        check_prefix(prefix)
+    def uploads(self, key: str = "") -> Iterator[Upload]:
         for folder in sorted((self._root / _UPLOADS).iterdir()):
             try:
                 upload = self._upload(folder)
             except (OSError, ValueError):
                 continue  # begun or aborted at this moment
-            if upload.key.startswith(prefix):
+            if key in ("", upload.key):
                 yield upload
 
     def parts(self, upload: Upload) -> tuple[Part, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pilotlight.runtime.stores.errors import ObjectCorruptError, ObjectTooLargeError
@@ -41,13 +41,16 @@ class Part:
     etag: str
     sha256: str = ""  # hex; empty where the store does not tell
 
-    def holds(self, data: bytes) -> bool:
-        """Whether the store certainly has these bytes: by SHA-256, else by an ETag that is the MD5."""
-        if self.size != len(data):
-            return False
-        if self.sha256:
-            return self.sha256 == hashlib.sha256(data).hexdigest()
-        return self.etag.strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
+    def confirmed(self, data: bytes) -> Part | None:
+        """The part with its SHA-256 if the store certainly has these bytes, else None.
+
+        Certain is a SHA-256 that the store tells, else an ETag that is the MD5. Completion may need the SHA-256 of
+        each part (SeaweedFS does, and does not list it), so parts of an earlier try go through here.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        same = self.sha256 == digest if self.sha256 else self.etag.strip('"') == md5
+        return replace(self, sha256=digest) if same and self.size == len(data) else None
 
 
 class ObjectStore(Protocol):
@@ -81,11 +84,11 @@ class ObjectStore(Protocol):
     def begin_upload(self, key: str) -> Upload:
         """Start a multipart upload; the object appears at `complete_upload`."""
 
-    def uploads(self, prefix: str = "") -> Iterator[Upload]:
-        """Unfinished uploads of keys with the prefix."""
+    def uploads(self, key: str = "") -> Iterator[Upload]:
+        """Unfinished uploads of one key, or of all. (MinIO lists them by whole keys only, so there is no prefix.)"""
 
     def parts(self, upload: Upload) -> tuple[Part, ...]:
-        """Parts that have arrived, by number. Raises ObjectNotFoundError when the upload is gone."""
+        """Parts that have arrived, by number; one sent twice may stand twice (SeaweedFS). Raises ObjectNotFoundError when the upload is gone."""
 
     def put_part(self, upload: Upload, number: int, data: bytes) -> Part:
         """Send part `number` (1 to 10,000); all but the last are at least 5 MiB on S3."""

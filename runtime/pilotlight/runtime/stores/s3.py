@@ -1,0 +1,302 @@
+"""Any S3-compatible bucket as a store; the only module that imports boto3."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, NoReturn, cast
+
+import boto3
+from botocore.client import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from botocore.response import StreamingBody
+
+from pilotlight.runtime.stores.errors import (
+    BadAddressError,
+    ObjectCorruptError,
+    ObjectNotFoundError,
+    StoreDeniedError,
+    StoreError,
+    StoreUnavailableError,
+)
+from pilotlight.runtime.stores.keys import check_key, check_prefix
+from pilotlight.runtime.stores.protocol import CHUNK_BYTES, ObjectInfo, Part, Upload
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+Style = Literal["auto", "path", "virtual"]
+_COPY_BYTES = 1 << 30  # CopyObject takes at most 5 GiB; larger objects are copied in parts of this size
+_MISSING = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NoSuchBucket", "NotFound"})
+_DENIED = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+
+
+@dataclass(frozen=True)
+class S3Options:
+    """How to talk to the bucket. Credentials come by boto3's own chain and never pass through here."""
+
+    endpoint: str | None = None
+    region: str = "us-east-1"  # what servers other than Amazon's take
+    style: Style = "auto"  # path: http://endpoint/bucket/key, virtual: http://bucket.endpoint/key
+    connect_seconds: float = 5.0
+    read_seconds: float = 30.0
+    """Longest silence of the server before a request is tried again."""
+    attempts: int = 4
+    """Tries of one request, and tries in a row of a read that makes no progress."""
+    least_rate: int = 16 * 1024
+    """Bytes per second below which a read counts as stalled."""
+    connections: int = 32
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> S3Options:
+        """The AWS names, and `PILOTLIGHT_S3_STYLE=path|virtual`. Raises BadAddressError."""
+        style = environment.get("PILOTLIGHT_S3_STYLE", "auto")
+        if style not in ("auto", "path", "virtual"):
+            raise BadAddressError(f"PILOTLIGHT_S3_STYLE is {style!r}, expected path, virtual or auto")
+        region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or cls.region
+        endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
+        return cls(endpoint=endpoint, region=region, style=cast("Style", style))
+
+    def with_style(self, style: str) -> S3Options:
+        return replace(self, style=cast("Style", style))
+
+    @property
+    def addressing(self) -> Literal["path", "virtual"]:
+        """Own servers rarely have a DNS name for each bucket, so an endpoint means path style unless told otherwise."""
+        if self.style == "auto":
+            return "path" if self.endpoint else "virtual"
+        return self.style
+
+
+class S3Store:
+    """Every request has timeouts and bounded retries; every upload carries SHA-256 checksums."""
+
+    def __init__(self, bucket: str, options: S3Options, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._bucket = bucket
+        self._options = options
+        self._monotonic = monotonic
+        with _translated(""):
+            self._client = _client(options)
+
+    @property
+    def address(self) -> str:
+        style = "" if self._options.style == "auto" else f"?style={self._options.style}"
+        return f"s3://{self._bucket}{style}"
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket unless it is there."""
+        with _translated(""):
+            try:
+                self._client.head_bucket(Bucket=self._bucket)
+            except ClientError as error:
+                if _code(error) not in _MISSING:
+                    raise
+                self._client.create_bucket(Bucket=self._bucket)
+
+    def stat(self, key: str) -> ObjectInfo:
+        with _translated(check_key(key)):
+            head = self._client.head_object(Bucket=self._bucket, Key=key)
+        return ObjectInfo(key, head["ContentLength"], head["LastModified"].timestamp())
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        check_key(key)
+        left = max(self.stat(key).size - start, 0) if length is None else length
+        idle, position = 0, start
+        while left > 0:
+            before = left
+            try:
+                for chunk in self._read_once(key, position, left):
+                    position, left = position + len(chunk), left - len(chunk)
+                    yield chunk
+                if left:
+                    raise ObjectCorruptError(f"object {key!r} ends {left} bytes early", key=key)
+            except StoreUnavailableError:
+                idle = idle + 1 if left == before else 1
+                if idle >= self._options.attempts:
+                    raise
+
+    def put(self, key: str, data: bytes) -> None:
+        with _translated(check_key(key)):
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=data, ChecksumAlgorithm="SHA256")
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        pages = self._client.get_paginator("list_objects_v2")
+        with _translated(check_prefix(prefix)):
+            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
+                for item in page.get("Contents", ()):
+                    yield ObjectInfo(item["Key"], item["Size"], item["LastModified"].timestamp())
+
+    def delete(self, key: str) -> None:
+        with _translated(check_key(key)):
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    def move(self, source: str, target: str) -> None:
+        size = self.stat(source).size
+        with _translated(check_key(target)):
+            if size <= _COPY_BYTES:
+                self._client.copy_object(Bucket=self._bucket, Key=target, CopySource=f"{self._bucket}/{source}")
+            else:
+                self._copy_parts(source, target, size)
+            self._client.delete_object(Bucket=self._bucket, Key=source)
+
+    def begin_upload(self, key: str) -> Upload:
+        with _translated(check_key(key)):
+            made = self._client.create_multipart_upload(Bucket=self._bucket, Key=key, ChecksumAlgorithm="SHA256")
+        return Upload(key, made["UploadId"], time.time())
+
+    def uploads(self, key: str = "") -> Iterator[Upload]:
+        pages = self._client.get_paginator("list_multipart_uploads")
+        with _translated(check_prefix(key)):
+            items = (
+                item for page in pages.paginate(Bucket=self._bucket, Prefix=key) for item in page.get("Uploads", ())
+            )
+            for item in items:
+                if key in ("", item["Key"]):
+                    yield Upload(item["Key"], item["UploadId"], item["Initiated"].timestamp())
+
+    def parts(self, upload: Upload) -> tuple[Part, ...]:
+        pages = self._client.get_paginator("list_parts")
+        found: list[Part] = []
+        with _translated(upload.key):
+            for page in pages.paginate(Bucket=self._bucket, Key=upload.key, UploadId=upload.id):
+                for item in page.get("Parts", ()):
+                    checksum = _hex(item.get("ChecksumSHA256", ""))
+                    found.append(Part(item["PartNumber"], item["Size"], item["ETag"], checksum))
+        return tuple(sorted(found, key=lambda part: part.number))
+
+    def put_part(self, upload: Upload, number: int, data: bytes) -> Part:
+        with _translated(upload.key):
+            made = self._client.upload_part(
+                Bucket=self._bucket,
+                Key=upload.key,
+                UploadId=upload.id,
+                PartNumber=number,
+                Body=data,
+                ChecksumAlgorithm="SHA256",
+            )
+        return Part(number, len(data), made["ETag"], _hex(made.get("ChecksumSHA256", "")))
+
+    def complete_upload(self, upload: Upload, parts: Sequence[Part]) -> None:
+        with _translated(upload.key):
+            self._client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=upload.key,
+                UploadId=upload.id,
+                MultipartUpload={"Parts": [_completed(part) for part in parts]},
+            )
+
+    def abort_upload(self, upload: Upload) -> None:
+        try:
+            with _translated(upload.key):
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=upload.key, UploadId=upload.id)
+        except ObjectNotFoundError:
+            return
+
+    def _read_once(self, key: str, start: int, length: int) -> Iterator[bytes]:
+        patience = self._options.read_seconds + length / self._options.least_rate
+        deadline = self._monotonic() + patience
+        with _translated(key):
+            answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes={start}-{start + length - 1}")
+            with closing(answer["Body"]) as body:
+                for chunk in _chunks(body):
+                    yield chunk
+                    if self._monotonic() > deadline:
+                        raise StoreUnavailableError(f"object {key!r} comes too slowly", key=key)
+
+    def _copy_parts(self, source: str, target: str, size: int) -> None:
+        upload = self.begin_upload(target)
+        parts = []
+        for number, start in enumerate(range(0, size, _COPY_BYTES), 1):
+            end = min(start + _COPY_BYTES, size)
+            made = self._client.upload_part_copy(
+                Bucket=self._bucket,
+                Key=target,
+                UploadId=upload.id,
+                PartNumber=number,
+                CopySource=f"{self._bucket}/{source}",
+                CopySourceRange=f"bytes={start}-{end - 1}",
+            )["CopyPartResult"]
+            parts.append(Part(number, end - start, made["ETag"], _hex(made.get("ChecksumSHA256", ""))))
+        self.complete_upload(upload, parts)
+
+
+def _client(options: S3Options) -> S3Client:
+    config = Config(
+        connect_timeout=options.connect_seconds,
+        read_timeout=options.read_seconds,
+        retries={"mode": "standard", "total_max_attempts": options.attempts},
+        max_pool_connections=options.connections,
+        s3={"addressing_style": options.addressing},
+        signature_version="s3v4",
+        # Ranged reads have no checksum of their own; whoever reads a model verifies its digest.
+        response_checksum_validation="when_required",
+    )
+    # A session of its own: boto3's default one is not safe to make clients from in several threads.
+    session = boto3.session.Session()
+    client: S3Client = session.client("s3", endpoint_url=options.endpoint, region_name=options.region, config=config)
+    return client
+
+
+def _chunks(body: StreamingBody) -> Iterator[bytes]:
+    while chunk := body.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _completed(part: Part) -> CompletedPartTypeDef:
+    if not part.sha256:
+        return {"PartNumber": part.number, "ETag": part.etag}
+    checksum = base64.b64encode(bytes.fromhex(part.sha256)).decode()
+    return {"PartNumber": part.number, "ETag": part.etag, "ChecksumSHA256": checksum}
+
+
+def _hex(checksum: str) -> str:
+    """S3 speaks base64 of the digest."""
+    return base64.b64decode(checksum).hex() if checksum else ""
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def _translated(key: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        _refused(error, key)
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise StoreDeniedError(
+            f"no S3 credentials: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile", key=key
+        ) from error
+    except (HTTPClientError, IncompleteReadError) as error:
+        raise StoreUnavailableError(
+            f"object {key!r}: the store could not be reached or broke off: {error}", key=key
+        ) from error
+    except BotoCoreError as error:
+        raise StoreError(f"object {key!r}: {error}", key=key) from error
+
+
+def _refused(error: ClientError, key: str) -> NoReturn:
+    code = _code(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in _MISSING:
+        raise ObjectNotFoundError(f"object {key!r} does not exist: {error}", key=key) from None
+    if code in _DENIED or status in (401, 403):
+        raise StoreDeniedError(f"object {key!r} is denied: {error}", key=key) from error
+    if code == "InvalidRange":
+        raise ObjectCorruptError(f"object {key!r} is shorter than the range that was asked for", key=key) from None
+    if status >= 500 or code in ("SlowDown", "RequestTimeout"):
+        raise StoreUnavailableError(f"object {key!r}: the store is in trouble: {error}", key=key) from error
+    raise StoreError(f"object {key!r}: {error}", key=key) from error
