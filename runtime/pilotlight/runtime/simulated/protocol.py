@@ -22,7 +22,7 @@ class Common(BaseModel):
     model: str | None = None
     n: int | None = 1
     seed: Seed | None = None
-    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
+    temperature: float | None = None
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
     stop_token_ids: list[int] | None = None
     include_stop_str_in_output: bool = False

@@ -15,6 +15,7 @@ from .tokens import encode, encode_chat
 # vLLM's own bounds (VLLM_MAX_N_SEQUENCES and VLLM_MAX_COMPLETION_PROMPTS in its envs.py, 0.32).
 MAX_N = 16_384
 MAX_PROMPTS = 1024
+_MAX_REPORTED = 10  # of the errors of one body, as vLLM does
 
 
 class RefusedError(Exception):
@@ -95,12 +96,15 @@ def _parse(kind: type[_Model], body: bytes, names: tuple[str, ...]) -> _Model:
 
 
 def _invalid(error: ValidationError) -> RefusedError:
-    """One error of many suffices, without the input that it repeats."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(["body", *(str(part) for part in first["loc"][:1])])
-    problem = {"type": first["type"], "loc": place, "msg": first["msg"]}
-    plural = "s" if error.error_count() > 1 else ""
-    return RefusedError(f"{error.error_count()} validation error{plural}:\n  {problem}", "Bad Request", place)
+    """Name the fields and what was expected, without the input that pydantic repeats."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    places = [".".join(["body", *(str(part) for part in one["loc"][:1])]) for one in found]
+    problems = [
+        f"  {{'type': {one['type']!r}, 'loc': {place!r}, 'msg': {one['msg']!r}}}"
+        for one, place in zip(found[:_MAX_REPORTED], places, strict=False)
+    ]
+    count = f"{len(found)} validation error{'s' if len(found) > 1 else ''}"
+    return RefusedError("\n".join([f"{count}:", *problems]), "Bad Request", places[0])
 
 
 def _prompts(given: str | list[str] | list[int] | list[list[int]], param: str) -> tuple[tuple[int, ...], ...]:
@@ -148,6 +152,8 @@ def _check_features(request: Chat | Completion) -> None:
     """A toy model has no probabilities and obeys no grammar: better refused than answered wrongly."""
     if request.stream_options and not request.stream:
         raise RefusedError("Stream options can only be defined when `stream=True`.", "Bad Request", "stream_options")
+    if request.temperature is not None and not 0 <= request.temperature <= 2:
+        raise RefusedError(f"temperature must be in [0, 2], got {request.temperature}.", param="temperature")
     if request.priority:
         raise RefusedError(f"Got priority {request.priority} but Priority scheduling is not enabled.")
     asked = {
