@@ -53,7 +53,7 @@ RESERVED = {
     "toolParserPlugin": _CODE,
     "reasoningParserPlugin": _CODE,
     "ioProcessorPlugin": _CODE,
-    "hfOverrides": _CODE,
+    "hfOverrides": "a model's configuration is part of its digest",
     "kvTransferConfig": "the platform decides where KV caches go",
 }
 
