@@ -1,0 +1,115 @@
+"""`ReplicaSpec` and `ReplicaStatus` as JSON, strictly: unknown and missing keys and wrong types are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar, Union, get_args, get_origin
+
+from pilotlight.runtime.spec import ReplicaSpec, ReplicaStatus
+
+LIMIT = 1 << 20
+"""Largest spec or status that is read, bytes."""
+
+T = TypeVar("T")
+
+
+class BadDocumentError(ValueError):
+    """A spec or status that is not one; `where` is the path of the field."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"{where or 'document'}: {problem}")
+        self.where = where
+
+
+def parse_spec(data: bytes) -> ReplicaSpec:
+    """Raises BadDocumentError."""
+    return _parse(ReplicaSpec, data)
+
+
+def parse_status(data: bytes) -> ReplicaStatus:
+    """Raises BadDocumentError."""
+    return _parse(ReplicaStatus, data)
+
+
+def dump(value: ReplicaSpec | ReplicaStatus) -> bytes:
+    return json.dumps(dataclasses.asdict(value), default=_plain).encode()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _parse(kind: type[T], data: bytes) -> T:
+    if len(data) > LIMIT:
+        raise BadDocumentError("", f"{len(data)} bytes are more than {LIMIT}")
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadDocumentError("", f"not JSON: {error}") from None
+    return _record(kind, raw, "")
+
+
+def _record(kind: type[T], raw: object, where: str) -> T:
+    if not isinstance(raw, dict):
+        raise BadDocumentError(where, f"expected an object, not {_name(raw)}")
+    hints = typing.get_type_hints(kind)
+    if unknown := sorted(raw.keys() - hints.keys()):
+        raise BadDocumentError(_join(where, unknown[0]), f"unknown; known are {', '.join(sorted(hints))}")
+    fields = {field.name: field for field in dataclasses.fields(typing.cast("typing.Any", kind))}
+    for name, field in fields.items():
+        optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if name not in raw and not optional:
+            raise BadDocumentError(_join(where, name), "missing")
+    return kind(**{name: _value(hints[name], raw[name], _join(where, name)) for name in raw})
+
+
+def _value(hint: object, raw: object, where: str) -> object:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return None if raw is None else _value(get_args(hint)[0], raw, where)
+    if origin is tuple:
+        return tuple(_value(get_args(hint)[0], item, f"{where}[{index}]") for index, item in _items(raw, where))
+    if origin is not None:  # a Mapping
+        return _mapping(get_args(hint)[1], raw, where)
+    if dataclasses.is_dataclass(hint):
+        return _record(typing.cast("type[object]", hint), raw, where)
+    return _scalar(typing.cast("type[object]", hint), raw, where)
+
+
+def _items(raw: object, where: str) -> typing.Iterable[tuple[int, object]]:
+    if not isinstance(raw, list):
+        raise BadDocumentError(where, f"expected a list, not {_name(raw)}")
+    return enumerate(raw)
+
+
+def _mapping(hint: object, raw: object, where: str) -> dict[str, object]:
+    if not isinstance(raw, dict):
+        raise BadDocumentError(where, f"expected an object, not {_name(raw)}")
+    return {key: item if hint is object else _value(hint, item, _join(where, key)) for key, item in raw.items()}
+
+
+def _scalar(kind: type[object], raw: object, where: str) -> object:
+    if issubclass(kind, StrEnum):
+        if raw not in list(kind):
+            raise BadDocumentError(where, f"{raw!r} is none of {', '.join(kind)}")
+        return kind(str(raw))
+    if kind is float and type(raw) is int:
+        return float(raw)
+    if type(raw) is not kind:
+        raise BadDocumentError(where, f"expected {kind.__name__}, not {_name(raw)}")
+    return raw
+
+
+def _name(raw: object) -> str:
+    return {dict: "an object", list: "a list", type(None): "null"}.get(type(raw), type(raw).__name__)
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
