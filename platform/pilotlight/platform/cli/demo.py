@@ -16,7 +16,10 @@ def demo(
         Path | None, typer.Option(hidden=True, help="Save the terminal's output as an SVG picture.")
     ] = None,
 ) -> None:
-    """Run a platform of its own, deploy a small chat model, call it from zero, and watch it go back to zero."""
+    """Show it all in two minutes.
+
+    Runs a platform of its own, deploys a small chat model, calls it from zero, and watches it go back to zero.
+    """
     from pilotlight.platform.demo.story import run
 
     run(state.absolute(), record)

@@ -28,7 +28,7 @@ def deploy(
     timeout: Annotated[float, typer.Option(min=1.0, help="With --wait: give up after so many seconds.")] = 900.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print what changed as JSON.")] = False,
 ) -> None:
-    """Apply a manifest: all of its functions, or none when one is refused."""
+    """Apply a manifest: all of its functions, or none."""
     manifest = read_manifest(file)
     check(manifest, file)
     with connect(context) as client:
@@ -108,3 +108,11 @@ def delete(
 
 def check(manifest: str, file: Path) -> None:
     """Refuse here what the platform would refuse, so that the lines carry the file's name."""
+    from pilotlight.platform.manifest import ManifestError, load
+
+    source = "stdin" if str(file) == "-" else str(file)
+    try:
+        load(manifest, source)
+    except ManifestError as error:
+        findings = tuple(map(str, error.items))
+        raise CommandError(f"{source} is refused, nothing was applied", details=findings, code=REFUSED) from error

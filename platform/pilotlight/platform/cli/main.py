@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pilotlight.platform.cli import call, demo, deploy, get, keys, logs, up, usage
+from pilotlight.platform.cli import call, demo, deploy, get, keys, logs, models, up, usage
 from pilotlight.platform.cli.errors import CommandError
 from pilotlight.platform.cli.session import Target
 from pilotlight.platform.cli.settings import DEFAULT_STATE, DEFAULT_URL
@@ -61,6 +61,7 @@ app.command()(get.describe)
 app.command()(logs.logs)
 app.command()(call.call)
 app.command()(usage.usage)
+app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 
 

@@ -1,7 +1,124 @@
-"""`pilotlight models`: the registry."""
+"""`pilotlight models`: the registry. Push and pull run the registry's own code against the platform's store."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
+from pilotlight.platform.cli.errors import CommandError
+from pilotlight.platform.cli.output import Column, Form, age, digest, show_rows, show_value, size, text
+from pilotlight.platform.cli.session import connect, settings
+
+if TYPE_CHECKING:
+    from pilotlight.platform.registry.refs import ModelRef
+    from pilotlight.platform.registry.registry import Registry
+
 app = typer.Typer(help="Push, pull, list, tag, verify and import models.", no_args_is_help=True, rich_markup_mode=None)
+
+Ref = Annotated[str, typer.Argument(metavar="REF", help="s3://BUCKET/[NAMESPACE/]NAME:TAG, or ...@sha256:HEX.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Take a model that brings Python code for the engine to run.")
+]
+
+COLUMNS: tuple[Column, ...] = (
+    Column("MODEL", "ref", text),
+    Column("DIGEST", "digest", digest),
+    Column("SIZE", "size", size, right=True),
+    Column("FILES", "files", text, right=True),
+    Column("AGE", "modified", age, right=True),
+)
+
+
+@app.command()
+def push(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with config.json and safetensors.")],
+    ref: Ref,
+    trust_remote_code: TrustRemoteCode = False,
+    as_json: AsJson = False,
+) -> None:
+    """Push a folder. Only what the registry lacks is sent; after an interruption it goes on where it was."""
+    from pilotlight.platform.cli.transfers import parse_ref, watched
+
+    wanted = parse_ref(ref)
+    with watched(shown=not as_json) as report:
+        manifest = registry(context, wanted).push(folder, wanted, report, trust_remote_code=trust_remote_code)
+    tell(wanted, manifest.digest, manifest.size, as_json=as_json)
+
+
+@app.command()
+def pull(
+    context: typer.Context,
+    ref: Ref,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; files that are right already are kept.")],
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a model into a folder, every byte checked."""
+    from pilotlight.platform.cli.transfers import parse_ref, watched
+
+    wanted = parse_ref(ref)
+    with watched(shown=not as_json) as report:
+        found = registry(context, wanted).pull(wanted, folder, report)
+    tell(wanted, found.digest, found.manifest.size, as_json=as_json)
+
+
+@app.command("list")
+def list_models(context: typer.Context, as_json: AsJson = False) -> None:
+    """List every tag that your key may read."""
+    with connect(context) as client:
+        rows = client.rows("models")
+    show_rows(rows, COLUMNS, Form.JSON if as_json else Form.TABLE, empty="no models; `pilotlight models push` adds one")
+
+
+@app.command()
+def tag(
+    context: typer.Context,
+    ref: Ref,
+    new_tag: Annotated[str, typer.Argument(metavar="NEWTAG", help="Another tag of the same repository.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let a tag point at what REF points at now."""
+    from pilotlight.platform.cli.transfers import parse_ref, translated
+    from pilotlight.platform.registry.refs import ModelRef
+
+    wanted = parse_ref(ref)
+    with translated():
+        found = registry(context, wanted).tag(wanted, new_tag)
+        made = ModelRef(wanted.bucket, wanted.repository, tag=new_tag)
+    tell(made, found.digest, found.manifest.size, as_json=as_json)
+
+
+@app.command()
+def verify(context: typer.Context, ref: Ref, as_json: AsJson = False) -> None:
+    """Read every byte of a model again and compare it with its digest."""
+    from pilotlight.platform.cli.transfers import parse_ref, watched
+
+    wanted = parse_ref(ref)
+    with watched(shown=not as_json) as report:
+        found = registry(context, wanted).verify(wanted, report)
+    if as_json:
+        facts = {"digest": found.digest, "files": found.files, "size": found.bytes, "problems": list(found.problems)}
+        show_value(facts, Form.JSON)
+    if found.problems:
+        raise CommandError(f"{wanted} is damaged; push it again", details=found.problems)
+    if not as_json:
+        print(f"{wanted} is right: {found.files} files, {size(found.bytes)}, {found.digest}")
+
+
+def registry(context: typer.Context, ref: ModelRef) -> Registry:
+    """The registry of a reference's bucket, reached through the platform."""
+    from pilotlight.platform.registry.registry import Registry
+    from pilotlight.platform.registry.remote import RemoteStore
+
+    target = settings(context)
+    return Registry(RemoteStore(target.url, target.key, ref.bucket), ref.bucket)
+
+
+def tell(ref: ModelRef, model: str, bytes_: int, *, as_json: bool) -> None:
+    if as_json:
+        show_value({"ref": str(ref), "digest": model, "size": bytes_}, Form.JSON)
+    else:
+        print(f"{ref}  {model}  {size(bytes_)}")
