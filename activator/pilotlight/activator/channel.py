@@ -1,0 +1,115 @@
+"""One client's side of a request: reading its body within limits, and answering it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pilotlight.activator.errors import RefusedError, body_too_large, body_too_slow, invalid
+from pilotlight.activator.parking import ClientGoneError, Receive, Send
+from pilotlight.activator.settings import Settings
+
+Scope = Mapping[str, Any]
+Header = tuple[bytes, bytes]
+
+EVENT_STREAM: tuple[Header, ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would collect the comments that are to keep it patient
+)
+
+
+class Channel:
+    """Sends at most one response; knows whether its status is still open."""
+
+    __slots__ = ("_body_ended", "_send", "finished", "id", "receive", "started")
+
+    def __init__(self, receive: Receive, send: Send, request: str) -> None:
+        self.receive = receive
+        self._send = send
+        self.id = request
+        self.started = False
+        self.finished = False
+        self._body_ended = False
+
+    async def read(self, scope: Scope, settings: Settings, count: Callable[[int], None]) -> bytes:
+        """The body; `count` is told every arriving size. Raises `RefusedError` (413, 408), `ClientGoneError`."""
+        length = header(scope, b"content-length")
+        if length is not None and (not length.isdigit() or len(length) > 19):
+            raise invalid("The header Content-Length is not a number.")
+        if length is not None and int(length) > settings.body_bytes:
+            raise body_too_large(settings.body_bytes)
+        try:
+            async with asyncio.timeout(settings.body_seconds):
+                return await self._read(settings.body_bytes, count)
+        except TimeoutError as error:
+            raise body_too_slow(settings.body_seconds) from error
+
+    async def _read(self, limit: int, count: Callable[[int], None]) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while not self._body_ended:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            part = message.get("body", b"")
+            size += len(part)
+            count(len(part))
+            if size > limit:
+                raise body_too_large(limit)
+            parts.append(part)
+            self._body_ended = not message.get("more_body", False)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def start(self, status: int, headers: Iterable[Header]) -> None:
+        self.started = True
+        identity = (b"x-request-id", self.id.encode())
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, identity]})
+
+    async def write(self, data: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self, data: bytes = b"") -> None:
+        self.finished = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def answer(self, status: int, headers: Iterable[Header], body: bytes) -> None:
+        await self.start(status, [*headers, (b"content-length", str(len(body)).encode())])
+        await self.finish(body)
+
+    async def refuse(self, refusal: RefusedError, headers: Iterable[Header], settings: Settings) -> None:
+        """Tell a refusal: as a true status where none was sent, else as the stream's last event."""
+        if self.started:
+            if not self.finished:
+                await self.finish(refusal.event())
+            return
+        body = refusal.body()
+        length = (b"content-length", str(len(body)).encode())
+        await self.start(refusal.status, [*refusal.response_headers(), *headers, length])
+        if not self._body_ended and (b"connection", b"close") in refusal.headers:
+            await self.write(body)
+            await self._linger(settings.linger_seconds)
+            await self.finish()
+        else:
+            await self.finish(body)
+
+    async def _linger(self, seconds: float) -> None:
+        """Drop what still comes for a moment: closing at once would reset the connection under the client's answer."""
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    message = await self.receive()
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            return
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first header of that lower-case name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None

@@ -1,0 +1,47 @@
+"""The `X-Pilotlight-*` headers, and the same facts for a held stream whose headers have left already."""
+
+from __future__ import annotations
+
+from pilotlight.activator.inhand import InHand
+
+Header = tuple[bytes, bytes]
+
+
+def early(request: InHand) -> list[Header]:
+    """Known while the request waits."""
+    start = b"cold" if request.cold else b"warm"
+    return [(b"x-pilotlight-revision", request.revision.encode()), (b"x-pilotlight-start", start)]
+
+
+def late(request: InHand) -> list[Header]:
+    """Known once it has a replica."""
+    queue, start = _milliseconds(request)
+    return [
+        *early(request),
+        (b"x-pilotlight-queue-ms", str(queue).encode()),
+        (b"x-pilotlight-start-ms", str(start).encode()),
+        (b"x-pilotlight-replica", request.replica.encode()),
+    ]
+
+
+def known(request: InHand) -> list[Header]:
+    """Known at a refusal."""
+    return late(request) if request.served_from is not None else early(request)
+
+
+def facts(request: InHand) -> dict[str, object]:
+    """What follows in a comment where the headers were sent before it was known."""
+    queue, start = _milliseconds(request)
+    return {
+        "request": request.id,
+        "revision": request.revision,
+        "start": "cold" if request.cold else "warm",
+        "queue_ms": queue,
+        "start_ms": start,
+        "replica": request.replica,
+    }
+
+
+def _milliseconds(request: InHand) -> tuple[int, int]:
+    """Waited for a slot, waited for a start."""
+    return round(max(0.0, request.waited - request.start_seconds) * 1000), round(request.start_seconds * 1000)

@@ -1,0 +1,169 @@
+"""A request in hand, from admission to its ledger row. Kept small: ten thousand of these are held during a start."""
+
+from __future__ import annotations
+
+from array import array
+
+from pilotlight.activator.errors import RefusedError
+from pilotlight.activator.parking import Parking, Watch
+from pilotlight.activator.queueing import Ticket
+from pilotlight.activator.requests import Wants
+from pilotlight.activator.schema import Endpoint
+from pilotlight.activator.state import FunctionState
+from pilotlight.activator.values import Usage
+
+
+class InHand(Ticket):
+    """Times are monotonic seconds unless said otherwise; counts are of the attempt that runs."""
+
+    __slots__ = (
+        "_cold_mark",
+        "admitted_at",
+        "arrived",
+        "attempts",
+        "beat_at",
+        "begun",
+        "body_bytes",
+        "cached_tokens",
+        "cold",
+        "completion_tokens",
+        "endpoint",
+        "expires",
+        "id",
+        "key",
+        "model",
+        "outcome",
+        "parking",
+        "progress",
+        "prompt_tokens",
+        "reason",
+        "refusal",
+        "replica",
+        "rest",
+        "revision",
+        "served_from",
+        "served_until",
+        "single",
+        "start_seconds",
+        "state",
+        "status",
+        "stream",
+        "token_ids",
+        "ttft",
+        "waited",
+        "wants",
+        "watch",
+        "writing_since",
+    )
+
+    def __init__(
+        self,
+        state: FunctionState,
+        *,
+        id: str,  # noqa: A002
+        key: str,
+        endpoint: Endpoint,
+        model: str,
+        rest: bytes,
+        stream: bool,
+        wants: Wants,
+        single: bool,
+        progress: bool,
+        arrived: float,
+        admitted_at: float,
+        hold_seconds: float,
+        beat_at: float,
+    ) -> None:
+        super().__init__(batch=state.route.slo_class == "batch")
+        self.id = id
+        self.state = state
+        self.key = key
+        self.endpoint = endpoint
+        self.model = model
+        self.rest = rest
+        self.stream = stream
+        self.wants = wants
+        self.single = single
+        self.progress = progress
+        self.arrived = arrived
+        self.admitted_at = admitted_at  # Unix time
+        self.expires = arrived + hold_seconds
+        self.beat_at = beat_at
+        self.body_bytes = len(rest)
+        self.cold = state.is_cold
+        self.revision = state.route.revision
+        self.replica = ""
+        self.attempts = 0  # engines that may have begun to work on it
+        self.begun = False  # the engine's first byte was here: never sent twice from then on
+        self.parking = Parking()
+        self.watch: Watch | None = None
+        self.writing_since: float | None = None  # the client's side is full since then
+        self.refusal: RefusedError | None = None
+        self.waited = 0.0
+        self.start_seconds = 0.0
+        self.served_from: float | None = None
+        self.served_until: float | None = None
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.cached_tokens = 0
+        self.token_ids: array[int] | None = None
+        """Generated ids of a single-choice stream so far: what another replica would continue from."""
+        self.ttft: float | None = None
+        self.outcome = "running"
+        self.status = 0
+        self.reason = ""
+        self._cold_mark = state.cold_clock(arrived)
+
+    def refuse(self, refusal: RefusedError) -> None:
+        """End the hold; the request's own task tells the client."""
+        self.refusal = refusal
+        self.parking.poke()
+
+    def released(self, now: float) -> None:
+        """A slot was given: from here on it is served, unless that replica is lost."""
+        assert self.lane is not None
+        self.waited = now - self.arrived
+        self.start_seconds = min(self.waited, self.state.cold_clock(now) - self._cold_mark)
+        self.replica = self.lane.replica.id
+        self.revision = self.lane.replica.revision
+        self.served_from = now
+        self.parking.poke()
+
+    def unserved(self) -> None:
+        """Its replica was lost before the first byte: back to waiting."""
+        self.served_from = None
+        self.replica = ""
+
+    def wait_seconds(self, now: float) -> float:
+        return self.waited if self.served_from is not None else now - self.arrived
+
+    def end(self, outcome: str, status: int, reason: str = "") -> None:
+        """The first end counts."""
+        if self.outcome == "running":
+            self.outcome, self.status, self.reason = outcome, status, reason
+
+    def usage(self, now: float) -> Usage:
+        waited = self.wait_seconds(now)
+        cold = self.start_seconds
+        if self.served_from is None:
+            cold = min(waited, self.state.cold_clock(now) - self._cold_mark)
+        until = self.served_until if self.served_until is not None else now
+        return Usage(
+            request=self.id,
+            key=self.key,
+            function=self.state.route.function,
+            revision=self.revision,
+            admitted_at=self.admitted_at,
+            replica=self.replica,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
+            queue_seconds=max(0.0, waited - cold),
+            start_seconds=cold,
+            serve_seconds=0.0 if self.served_from is None else max(0.0, until - self.served_from),
+            ttft_seconds=self.ttft,
+            cold=self.cold,
+            outcome=self.outcome,
+            status=self.status,
+            reason=self.reason,
+        )

@@ -1,0 +1,97 @@
+"""Which function a request means: `name`, `namespace/name`, either with `:adapter`; others' names are never told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from pilotlight.activator.errors import invalid, unknown_model
+from pilotlight.activator.values import Caller, FunctionId, Route
+
+_LONGEST_NAME = 512  # characters: two 63-character labels and an adapter, with room
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The function that a request goes to, and the engine's name for what it asks of it."""
+
+    route: Route
+    model: str
+
+
+class Directory:
+    """The functions by every name they answer to; built anew whenever the routes change."""
+
+    def __init__(self, routes: Mapping[FunctionId, Route]) -> None:
+        self.routes = routes
+        self._by_name: dict[str, list[Route]] = {}
+        for function in sorted(routes):
+            self._by_name.setdefault(function.name, []).append(routes[function])
+
+    def listed(self, caller: Caller) -> list[tuple[str, Route]]:
+        """Every name shown to this caller by `/v1/models`: the bare one where it is unambiguous, else the full one."""
+        shown: list[tuple[str, Route]] = []
+        for route in self._callable(caller):
+            alone = len(self._by_bare_name(route.function.name, caller)) == 1
+            name = route.function.name if alone else str(route.function)
+            shown.append((name, route))
+            shown.extend((f"{name}:{adapter}", route) for adapter in route.adapters)
+        return shown
+
+    def resolve(self, model: str, caller: Caller) -> Target:
+        """The function that `model` names among those that the caller may call.
+
+        Raises `RefusedError`: 404 with the nearest name, 400 when a bare name fits several namespaces.
+        """
+        name, _, adapter = model.partition(":")
+        found = self._found(name, caller)
+        if len(found) > 1:
+            candidates = ", ".join(f"`{route.function}`" for route in found)
+            raise invalid(f"The model `{model}` is ambiguous: say one of {candidates}.", "model", "ambiguous_model")
+        if not found:
+            raise unknown_model(model, self._nearest(model, caller))
+        return self._target(found[0], model, adapter, caller)
+
+    def resolve_within(self, function: FunctionId, model: str | None, caller: Caller) -> Target:
+        """The same under `/f/{namespace}/{name}`, where the body's `model` is optional but may name no other one."""
+        route = self.routes.get(function)
+        if route is None or not caller.may_call(function):
+            raise unknown_model(str(function), self._nearest(str(function), caller))
+        if model is None:
+            return Target(route, route.model)
+        if model in route.adapters:
+            return Target(route, model)
+        name, _, adapter = model.partition(":")
+        if name not in (function.name, str(function), route.model):
+            raise unknown_model(model, str(function))
+        return self._target(route, model, adapter, caller)
+
+    def _found(self, name: str, caller: Caller) -> list[Route]:
+        namespace, slash, rest = name.partition("/")
+        if not slash:
+            return self._by_bare_name(name, caller)
+        route = self.routes.get(FunctionId(namespace, rest))
+        return [route] if route is not None and caller.may_call(route.function) else []
+
+    def _by_bare_name(self, name: str, caller: Caller) -> list[Route]:
+        return [route for route in self._by_name.get(name, ()) if caller.may_call(route.function)]
+
+    def _callable(self, caller: Caller) -> list[Route]:
+        return [self.routes[function] for function in sorted(self.routes) if caller.may_call(function)]
+
+    def _target(self, route: Route, model: str, adapter: str, caller: Caller) -> Target:
+        if not adapter:
+            return Target(route, route.model)
+        if adapter not in route.adapters:
+            raise unknown_model(model, self._nearest(model, caller))
+        return Target(route, adapter)
+
+    def _nearest(self, model: str, caller: Caller) -> str | None:
+        """The most similar name that this caller may see; a wrong adapter still finds its function."""
+        if len(model) > _LONGEST_NAME:
+            return None
+        names = [name for name, _ in self.listed(caller)]
+        names += [str(route.function) for route in self._callable(caller)]
+        close = get_close_matches(model, names, n=1) or get_close_matches(model.partition(":")[0], names, n=1)
+        return close[0] if close else None

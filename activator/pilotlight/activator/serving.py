@@ -1,0 +1,170 @@
+"""One admitted request, from its place in the queue to its last byte."""
+
+from __future__ import annotations
+
+import json
+from typing import Protocol
+
+from pilotlight.activator import events, headers, progress
+from pilotlight.activator.channel import EVENT_STREAM, Channel, Header
+from pilotlight.activator.errors import engine_error, replica_lost
+from pilotlight.activator.forwarding import Answer, ReplicaLostError, Upstream, is_dead
+from pilotlight.activator.inhand import InHand
+from pilotlight.activator.parking import Watch
+from pilotlight.activator.relaying import Relay
+from pilotlight.activator.requests import upstream_body
+from pilotlight.activator.settings import Settings
+from pilotlight.activator.values import Clock
+
+_ERROR_BYTES = 1024 * 1024  # an engine quotes what it refuses
+
+
+class Lanes(Protocol):
+    """What serving asks of the activator around it."""
+
+    def lost(self, request: InHand, error: ReplicaLostError) -> None:
+        """The request's replica failed: close its lane for a while, tell the waker."""
+
+    def put_back(self, request: InHand) -> None:
+        """The request gives up its slot and waits again, first in line."""
+
+    def answered(self, request: InHand) -> None:
+        """The engine's first byte has arrived."""
+
+
+class Serving:
+    """Holds, forwards, retries before the engine's first byte, and meters what passes."""
+
+    def __init__(self, lanes: Lanes, upstream: Upstream, clock: Clock, settings: Settings) -> None:
+        self._lanes = lanes
+        self._upstream = upstream
+        self._clock = clock
+        self._settings = settings
+
+    async def serve(self, request: InHand, channel: Channel) -> None:
+        """Answer the client. Raises `RefusedError` when an error is still to be told, `ClientGoneError`."""
+        while True:
+            await self._hold(request, channel)
+            try:
+                await self._forward(request, channel)
+                return
+            except ReplicaLostError as error:
+                self._lanes.lost(request, error)
+                self._retry(request, error)
+
+    async def _hold(self, request: InHand, channel: Channel) -> None:
+        while request.lane is None:
+            if request.refusal is not None:
+                raise request.refusal
+            now = self._clock.monotonic()
+            if request.progress and request.beat_at <= now:
+                await self._beat(request, channel, now)
+            await request.parking.park(channel.receive)
+
+    async def _beat(self, request: InHand, channel: Channel, now: float) -> None:
+        state = request.state
+        request.beat_at = now + self._settings.heartbeat_every_seconds
+        if not channel.started:
+            await channel.start(200, [*EVENT_STREAM, *headers.early(request)])
+        await channel.write(progress.waiting(state.route, state.queue.queued, state.route_age(now)))
+
+    def _retry(self, request: InHand, error: ReplicaLostError) -> None:
+        """Wait again, unless the engine's first byte was here or too many engines have had it."""
+        route = request.state.route
+        request.attempts += error.sent
+        if request.begun:
+            raise replica_lost(route.function, error.reason, None)
+        if request.attempts >= self._settings.attempts:
+            raise replica_lost(route.function, error.reason, route.start_eta_seconds)
+        self._lanes.put_back(request)
+
+    async def _forward(self, request: InHand, channel: Channel) -> None:
+        assert request.lane is not None
+        body = upstream_body(request.model, request.rest)
+        exchange = self._upstream.exchange(request.lane.replica, request.endpoint.value, body, request.id)
+        async with Watch(channel.receive) as watch:
+            request.watch = watch
+            async with exchange as answer:
+                if answer.status != 200:
+                    await self._raise_error(answer)
+                whole = await self._passed(request, channel, answer)
+            request.served_until = self._clock.monotonic()
+            if whole is None:
+                await channel.finish()
+            else:
+                await channel.answer(200, *whole)
+
+    async def _passed(self, request: InHand, channel: Channel, answer: Answer) -> tuple[list[Header], bytes] | None:
+        """Pass a stream on, or give an answer in one piece, headers and body."""
+        if not request.stream:
+            return await self._whole(request, answer)
+        await self._stream(request, channel, answer)
+        return None
+
+    async def _whole(self, request: InHand, answer: Answer) -> tuple[list[Header], bytes]:
+        """Without streaming the engine's answer passes as it is; its usage is in it.
+
+        The engine is asked without streaming as well: putting log-probabilities, tool calls and choices together again
+        would change answers. The price: an engine that dies takes the counts of an unfinished answer along.
+        """
+        body = bytearray()
+        async for data in answer.chunks():
+            self._begin(request)
+            body += data
+            if len(body) > self._settings.answer_bytes:
+                raise ReplicaLostError(f"its answer exceeds {self._settings.answer_bytes} bytes", sent=True)
+        request.ttft = self._clock.monotonic() - request.arrived
+        events.count_answer(request, bytes(body))
+        kind = (answer.header("Content-Type") or "application/json").encode("latin-1")
+        return [(b"content-type", kind), *headers.late(request)], bytes(body)
+
+    async def _stream(self, request: InHand, channel: Channel, answer: Answer) -> None:
+        request.token_ids = events.new_token_ids() if request.single else None
+        relay = Relay(request, self._clock, self._settings.event_bytes)
+        async for data in answer.chunks():
+            out = _fed(relay, data)
+            if out:
+                request.writing_since = self._clock.monotonic()
+                await channel.write(await self._opening(request, channel) + out)
+                request.writing_since = None
+            if relay.error is not None:
+                self._raise_event(relay.error)
+        if not relay.done:
+            raise ReplicaLostError("its stream ended early", sent=True)
+
+    async def _opening(self, request: InHand, channel: Channel) -> bytes:
+        """What goes before a stream's first event: headers, or the comment that completes those that were sent."""
+        if request.begun:
+            return b""
+        self._begin(request)
+        if channel.started:
+            return progress.released(headers.facts(request))
+        await channel.start(200, [*EVENT_STREAM, *headers.late(request)])
+        return b""
+
+    def _begin(self, request: InHand) -> None:
+        if not request.begun:
+            request.begun = True
+            self._lanes.answered(request)
+
+    async def _raise_error(self, answer: Answer) -> None:
+        """The engine refused, or is not well."""
+        body = await answer.read(_ERROR_BYTES)
+        if answer.status >= 500 and is_dead(body):
+            raise ReplicaLostError("its engine has died", sent=True)
+        retry_after = self._settings.overload_retry_seconds if answer.status in (429, 503) else None
+        raise engine_error(answer.status, events.error_in(body), retry_after)
+
+    def _raise_event(self, error: dict[str, object]) -> None:
+        """The same for an engine that had sent 200 before it knew."""
+        if is_dead(json.dumps(error).encode()):
+            raise ReplicaLostError("its engine has died", sent=True)
+        code = error.get("code")
+        raise engine_error(code if isinstance(code, int) else 500, error, None)
+
+
+def _fed(relay: Relay, data: bytes) -> bytes:
+    try:
+        return relay.feed(data)
+    except events.EventTooLargeError as error:
+        raise ReplicaLostError(f"it sent {error}", sent=True) from error
