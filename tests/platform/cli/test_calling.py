@@ -32,7 +32,7 @@ def delta(text: str, finish: str | None = None) -> bytes:
 COLD = (
     b": scheduling (eta 14s)\n\n",
     b": loading weights 43% (eta 6s)\n\n",
-    b': pilotlight {"queue_ms":3,"start_ms":14200,"replica":"r-1","cold":true}\n\n',
+    b': pilotlight {"queue_ms":3,"start_ms":14200,"replica":"r-1","start":"cold"}\n\n',
     data({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}),
     delta("Par"),
     delta("is", "stop"),
@@ -68,6 +68,7 @@ def test_the_record_of_a_cold_call_holds_all_of_it() -> None:
         ("loading weights", 43, 6.0),
     ]
     assert record.meta["replica"] == "r-1"
+    assert (record.queue_seconds, record.start_seconds) == (0.003, 14.2)
     assert record.usage == {"prompt_tokens": 31, "completion_tokens": 2}
     assert record.reason == "stop"
     assert record.ttft_seconds is not None
@@ -88,8 +89,12 @@ def test_the_json_of_a_call_names_text_phases_headers_and_usage() -> None:
     }
 
 
-def test_a_warm_call_is_not_cold() -> None:
-    assert not recorded(COLD[3:]).cold
+def test_a_call_that_was_not_held_has_its_timings_in_the_headers() -> None:
+    record = recorded(COLD[3:])
+    record.headers = {"x-pilotlight-start": "warm", "x-pilotlight-queue-ms": "120", "x-pilotlight-start-ms": "0"}
+
+    assert not record.cold
+    assert (record.queue_seconds, record.start_seconds) == (0.12, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -95,17 +95,13 @@ def chat(client: Client, function: str, wanted: dict[str, Any], *, progress: boo
 
 def summary(record: Record) -> str:
     """`cold: start 14.2 s, queue 3 ms, first token after 14.6 s; 31 prompt + 8 answer tokens in 15.0 s`."""
-    waits = [f"{name} {seconds(value / 1000)}" for name, value in _milliseconds(record.meta) if value]
+    timings = (("start", record.start_seconds), ("queue", record.queue_seconds))
+    waits = [f"{name} {seconds(value)}" for name, value in timings if value]
     if record.ttft_seconds is not None:
         waits.append(f"first token after {seconds(record.ttft_seconds)}")
     prompt, answer = record.usage.get("prompt_tokens"), record.usage.get("completion_tokens")
     tokens = "" if answer is None else f"; {prompt} prompt + {answer} answer tokens"
     return f"{'cold' if record.cold else 'warm'}: {', '.join(waits) or 'no token'}{tokens} in {seconds(record.seconds)}"
-
-
-def _milliseconds(meta: Mapping[str, Any]) -> list[tuple[str, float]]:
-    found = (("start", meta.get("start_ms")), ("queue", meta.get("queue_ms")))
-    return [(name, float(value)) for name, value in found if isinstance(value, int | float)]
 
 
 def embed(client: Client, function: str, text: str, *, as_json: bool) -> None:

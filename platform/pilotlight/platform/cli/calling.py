@@ -168,7 +168,21 @@ class Record:
     @property
     def cold(self) -> bool:
         """Whether it waited for a start."""
-        return bool(self.meta.get("cold", bool(self.phases)))
+        return self._fact("start") == "cold"
+
+    @property
+    def start_seconds(self) -> float:
+        """Waited for a start."""
+        return _seconds(self._fact("start_ms"))
+
+    @property
+    def queue_seconds(self) -> float:
+        """Waited for a free slot."""
+        return _seconds(self._fact("queue_ms"))
+
+    def _fact(self, name: str) -> object:
+        """A held stream is told in a comment what others find in the headers."""
+        return self.meta.get(name, self.headers.get(f"x-pilotlight-{name.replace('_', '-')}"))
 
     def note(self, event: CallEvent) -> None:
         match event:
@@ -204,3 +218,10 @@ def _phase_json(seen: Waiting) -> dict[str, Any]:
         "eta_seconds": seen.eta_seconds,
         "at": round(seen.at, 3),
     }
+
+
+def _seconds(milliseconds: object) -> float:
+    try:
+        return float(str(milliseconds)) / 1000
+    except ValueError:
+        return 0.0

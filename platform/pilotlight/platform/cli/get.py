@@ -64,7 +64,7 @@ def describe(
     form: Annotated[Form, typer.Option("-o", "--output", help="How to print it.")] = Form.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
 ) -> None:
-    """Show one function: its revision and sizes, replicas and decisions."""
+    """Show one function: revision, sizes, replicas, decisions."""
     with connect(context) as client:
         row = client.describe(function)
     show_value(row, Form.JSON if as_json else form)
