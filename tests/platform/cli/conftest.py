@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,56 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         return Result(code or 0, out, err)
 
     return run
+
+
+@dataclass
+class Scripted:
+    """A server that answers what it is told: for what a real platform does only when it is broken."""
+
+    answers: dict[str, tuple[int, dict[str, str], tuple[bytes, ...]]] = field(default_factory=dict)
+    """By `METHOD path`: status, headers, and the body in pieces; a piece `HOLD` waits until the client has gone."""
+    seen: list[tuple[str, bytes]] = field(default_factory=list)
+    url: str = ""
+    left: threading.Event = field(default_factory=threading.Event)
+    """Set when a client went away from a held answer."""
+
+
+HOLD = b"<hold>"
+
+
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    script = Scripted()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            pass
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            name = f"{self.command} {self.path.partition('?')[0]}"
+            script.seen.append((name, body))
+            status, headers, pieces = script.answers.get(name, (404, {}, (b'{"error": {"message": "not scripted"}}',)))
+            self.send_response(status)
+            for key, value in headers.items():
+                self.send_header(key, value)
+            self.end_headers()
+            for piece in pieces:
+                if piece == HOLD:
+                    self.connection.settimeout(60)
+                    self.connection.recv(1)
+                    script.left.set()
+                else:
+                    self.wfile.write(piece)
+                    self.wfile.flush()
+
+        do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the base class's names
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    script.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield script
+    server.shutdown()
+    thread.join()
+    server.server_close()
