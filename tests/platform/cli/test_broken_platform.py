@@ -120,8 +120,9 @@ def test_ctrl_c_in_a_held_call_is_quiet_and_leaves_the_place(
     scripted.answers[CHAT] = (200, SSE, (b": scheduling (eta 60s)\n\n", HOLD))
     command = [sys.executable, "-m", "pilotlight.platform.cli", "--url", scripted.url, "call", "chat", "x"]
     environment = {**os.environ, "PILOTLIGHT_STATE": str(tmp_path), "PILOTLIGHT_KEY": ""}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+    with subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         until(lambda: any(name == CHAT for name, _ in scripted.seen), "the call")
 
         process.send_signal(signal.SIGINT)

@@ -15,6 +15,7 @@ from pilotlight.platform.cli.calling import Record
 from pilotlight.platform.cli.output import number, seconds, size
 from pilotlight.platform.cli.waiting import Span, spans
 from pilotlight.platform.demo.cost import DAY_SECONDS, GIB, MONTH_SECONDS, Bill, Footprint, Prices
+from pilotlight.runtime.models import ModelManifest
 
 BAR_COLUMNS = 40
 INDENT = 2
@@ -57,10 +58,10 @@ def seen_phases(record: Record) -> list[Span]:
 def latency_table(calls: Sequence[tuple[str, Record]]) -> Padding:
     table = _table("call", ">waited for start", ">first token", ">whole answer", ">tokens")
     for name, record in calls:
-        start = record.meta.get("start_ms")
-        waited = float(start) / 1000 if isinstance(start, int | float) else 0.0
         tokens = number(record.usage.get("completion_tokens"))
-        table.add_row(name, seconds(waited), seconds(record.ttft_seconds), seconds(record.seconds), tokens)
+        table.add_row(
+            name, seconds(record.start_seconds), seconds(record.ttft_seconds), seconds(record.seconds), tokens
+        )
     return Padding(table, LEFT)
 
 
@@ -109,8 +110,8 @@ def dollars(amount: float) -> str:
     return f"${amount:.6f}" if amount < 0.01 else f"${amount:,.2f}"
 
 
-def pushed(name: str, digest: str, bytes_: int) -> str:
-    return f"{name} is {digest[:19]}..., {size(bytes_)}"
+def model(name: str, manifest: ModelManifest) -> str:
+    return f"{name} is {manifest.digest[:19]}..., {len(manifest.files)} files, {size(manifest.size)}"
 
 
 def _table(*titles: str) -> Table:

@@ -1,0 +1,172 @@
+"""The demo, step by step: a platform, a model, a manifest, a cold call, a warm one, the bill, and zero again."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+from rich.console import Console
+
+from pilotlight.platform.cli.calling import Piece, Record, Waiting
+from pilotlight.platform.cli.client import Client
+from pilotlight.platform.cli.deploy import lines_of
+from pilotlight.platform.cli.errors import CommandError
+from pilotlight.platform.cli.output import safe, seconds
+from pilotlight.platform.cli.settings import Settings
+from pilotlight.platform.cli.waiting import waiting_line
+from pilotlight.platform.demo import pages
+from pilotlight.platform.demo.child import running_platform
+from pilotlight.platform.demo.cost import Prices, bill
+from pilotlight.platform.demo.processes import replica_processes, wait_gone
+from pilotlight.platform.demo.weights import ensure_model
+from pilotlight.platform.registry.refs import ModelRef
+
+FUNCTION = "default/chat"
+MODEL = "s3://models/smollm2-135m-instruct:v1"
+KEEP_ALIVE_SECONDS = 10
+MANIFEST = f"""\
+apiVersion: pilotlight.dev/v1alpha1
+kind: Function
+metadata: {{name: chat}}
+spec:
+  model: {MODEL}
+  scale: {{keepAlive: {KEEP_ALIVE_SECONDS}s}}
+"""
+QUESTION = "What is the capital of France?"
+MAX_TOKENS = 64
+WIDTH = 100
+ZERO_SECONDS = KEEP_ALIVE_SECONDS + 60.0
+
+
+def run(state: Path, picture: Path | None) -> None:
+    """Tell the whole story. Raises CommandError where it cannot go on; ends all that it started in any case."""
+    console = Console(record=picture is not None, highlight=False)
+    console.width = min(console.width, WIDTH)
+    with interrupted_by(signal.SIGTERM):
+        Story(console, state).tell()
+    if picture is not None:
+        console.save_svg(str(picture), title="pilotlight demo")
+
+
+@contextmanager
+def interrupted_by(number: signal.Signals) -> Iterator[None]:
+    """Treat a signal like Ctrl-C, so that every `finally` runs."""
+
+    def interrupt(_number: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@dataclass
+class Story:
+    """One telling; the steps share what they learn."""
+
+    console: Console
+    state: Path
+    began: float = field(default_factory=time.time)
+    calls: list[tuple[str, Record]] = field(default_factory=list)
+    processes: list[psutil.Process] = field(default_factory=list)
+
+    def tell(self) -> None:
+        self._step(1, "A platform of its own", f"state in {self.state}")
+        with running_platform(self.state) as settings, Client(settings) as client:
+            pages.say(self.console, f"up on {settings.url}; the API is described at {settings.url}/")
+            self._model(settings)
+            self._deploy(client)
+            self._call(client, 4, "from zero", "nothing runs yet; the request is held while a replica starts")
+            self._call(client, 5, "again, warm", "the replica is up")
+            pages.say(self.console, "")
+            self.console.print(pages.latency_table(self.calls))
+            self._zero(client)
+            self._account(client)
+        self._step(9, "The platform ends")
+        pages.say(self.console, "nothing of it is left running; `make demo` again takes the model from its registry")
+
+    def _step(self, number: int, title: str, note: str = "") -> None:
+        pages.heading(self.console, number, title, note)
+
+    # 2: the model
+
+    def _model(self, settings: Settings) -> None:
+        self._step(2, "A model in the registry", "files by their digest; tags point at digests")
+        began = time.monotonic()
+        weights = ensure_model(settings, ModelRef.parse(MODEL), lambda sentence: pages.say(self.console, sentence))
+        pages.say(self.console, pages.model(MODEL, weights.manifest))
+        if weights.fresh:
+            pages.say(self.console, f"converted and pushed in {seconds(time.monotonic() - began)}", style="dim")
+
+    # 3: the manifest
+
+    def _deploy(self, client: Client) -> None:
+        self._step(3, "A manifest", f"{len(MANIFEST.splitlines())} lines are all of it")
+        pages.manifest(self.console, MANIFEST)
+        for line in lines_of(client.apply(MANIFEST)):
+            pages.say(self.console, line, style="dim" if line.startswith(" ") else "")
+
+    # 4 and 5: the calls
+
+    def _call(self, client: Client, number: int, name: str, note: str) -> None:
+        self._step(number, f"A call {name}", note)
+        pages.say(self.console, f"> {QUESTION}", style="bold")
+        record = self._stream(client)
+        self.calls.append((name, record))
+        self.processes = replica_processes(self.state)
+        if record.phases:
+            self.console.print()
+            self.console.print(pages.phase_table(pages.seen_phases(record)))
+
+    def _stream(self, client: Client) -> Record:
+        body = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": MAX_TOKENS, "temperature": 0}
+        with waiting_line(FUNCTION) as line, client.chat(FUNCTION, body) as (record, events):
+            for event in events:
+                if isinstance(event, Waiting):
+                    line.show(event)
+                elif isinstance(event, Piece):
+                    line.clear()
+                    self._piece(event, first=len(record.pieces) == 1)
+        self.console.print()
+        if not record.text:
+            raise CommandError("the answer was empty; the engine's log is in the state folder")
+        return record
+
+    def _piece(self, piece: Piece, *, first: bool) -> None:
+        text = safe(piece.text)
+        self.console.print(f"  {text}" if first else text, end="", markup=False, style="green", soft_wrap=True)
+
+    # 6: zero
+
+    def _zero(self, client: Client) -> None:
+        self._step(6, "Back to zero", f"keepAlive is {KEEP_ALIVE_SECONDS} s")
+        names = ", ".join(f"{process.pid} {process.name()}" for process in self.processes)
+        pages.say(self.console, f"processes of the replica: {names or 'none'}")
+        began = time.monotonic()
+        left = wait_gone(self.processes, self.state, ZERO_SECONDS)
+        if left:
+            raise CommandError(
+                f"{len(left)} processes of the replica are still there after {ZERO_SECONDS:.0f} s",
+                details=tuple(f"{process.pid} {process.name()}" for process in left),
+            )
+        pages.say(self.console, f"after {seconds(time.monotonic() - began)} no engine process is left")
+        for decision in client.rows("decisions", {"function": FUNCTION, "limit": 1})[-1:]:
+            pages.say(self.console, f"why: {decision['sentence']}", style="dim")
+
+    # 7 and 8: the ledger and the bill
+
+    def _account(self, client: Client) -> None:
+        wall = time.time() - self.began
+        self._step(7, "The ledger", "a row for each request")
+        self.console.print(pages.ledger_table(ledger_rows(client, self.began, len(self.calls))))
+        self._step(8, "The bill", "a second is paid for only while a replica exists")
+        intervals = client.intervals(FUNCTION, self.began)
+        self.console.print(pages.cost_table(bill(intervals, wall), footprint(client), Prices()))
