@@ -187,6 +187,14 @@ async def test_bad_requests_are_refused_in_the_engines_words(
     assert words in error["message"]
 
 
+async def test_sequences_of_one_request_are_bounded_together(serve: Serve) -> None:
+    body = {"prompt": ["a"] * 1000, "n": 1000, "max_tokens": 1}
+    response = await (await serve()).post("/v1/completions", json=body)
+
+    assert response.status_code == 400
+    assert "1000000 sequences" in response.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"prompt": 3}', b'{"prompt": []}', b'{"prompt": [1, -1]}'])
 async def test_malformed_bodies_are_refused(serve: Serve, body: bytes) -> None:
     headers = {"content-type": "application/json"}
@@ -223,7 +231,9 @@ async def test_counters_add_up(serve: Serve) -> None:
     assert await _metric(client, "request_success_total", 'finished_reason="length"') == 4
     assert await _metric(client, "time_to_first_token_seconds_count") == 4
     assert await _metric(client, "inter_token_latency_seconds_count") == generated - 4
-    assert await _metric(client, "iteration_tokens_total_sum") == generated
+    assert await _metric(client, "prompt_tokens_total") == 4 * usages[0]["prompt_tokens"]
+    steps = await _metric(client, "iteration_tokens_total_sum")
+    assert steps == generated + await _metric(client, "prompt_tokens_total")
 
 
 async def test_gauges_show_who_runs_and_who_waits(serve: Serve, eventually: Eventually) -> None:

@@ -98,6 +98,13 @@ async def test_a_stop_string_never_shows_in_a_stream(serve: Serve) -> None:
     assert events[-1]["choices"][0]["stop_reason"] == stop
 
 
+async def test_the_status_goes_out_before_the_first_token(serve: Serve) -> None:
+    client = await serve(simulated_stall_requests=1)
+    async with client.stream("POST", "/v1/chat/completions", json={**_CHAT, "stream": True}) as response:
+        assert response.status_code == 200
+        assert await _running(client) == 1
+
+
 async def _running(client: httpx.AsyncClient) -> int:
     load: int = (await client.get("/load")).json()["server_load"]
     return load

@@ -214,22 +214,25 @@ class App:
 
     async def _stream(self, exchange: Exchange, job: Job, writer: replies.Writer, cut: int | None) -> None:
         """Write events as tokens come; with `cut`, leave the stream unfinished once so many tokens were sent."""
-        opened, sent = False, 0
-        async for deltas in job.deltas():
-            if not opened:
-                await exchange.start(200, _EVENT_STREAM)
-            text = "" if opened else writer.opening()
-            text += "".join(writer.chunk(index, delta) for index, delta in deltas)
-            opened = True
-            await exchange.push(text.encode())
-            sent += sum(len(delta.ids) for _, delta in deltas)
-            if cut is not None and sent >= cut:
-                # An ASGI server closes a connection whose answer was left unfinished.
-                return
-        if job.abandoned:
+        # As with vLLM the status goes out at once, however long the first token takes.
+        await exchange.start(200, _EVENT_STREAM)
+        if cut == 0 or not await self._pump(exchange, job, writer, cut):
+            # An ASGI server closes the connection of an answer that was left unfinished.
             return
         await exchange.push(writer.closing(self._cached(job)).encode() + replies.DONE)
         await exchange.finish()
+
+    async def _pump(self, exchange: Exchange, job: Job, writer: replies.Writer, cut: int | None) -> bool:
+        """Whether all was said."""
+        opening, sent = writer.opening(), 0
+        async for deltas in job.deltas():
+            text = opening + "".join(writer.chunk(index, delta) for index, delta in deltas)
+            opening = ""
+            await exchange.push(text.encode())
+            sent += sum(len(delta.ids) for _, delta in deltas)
+            if cut is not None and sent >= cut:
+                return False
+        return not job.abandoned
 
     async def _answer(self, exchange: Exchange, job: Job, body: Callable[[list[Delta]], replies.Json]) -> None:
         while not job.done:

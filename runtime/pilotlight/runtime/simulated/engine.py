@@ -123,16 +123,17 @@ class Engine:
     def _step(self) -> None:
         self._armed_for = inf
         produced = self._batch.advance(self._loop.time())
-        tokens = 0
+        generated = computed = 0
         for sequence, since in produced:
             self._count(sequence, since)
-            tokens += sequence.count > 0
+            generated += sequence.count > 0
+            computed += len(sequence.prompt) - sequence.cached if since is None else 0
             if isinstance(sequence.owner, Job):
                 sequence.owner.moved.set()
-        if tokens:
-            self.metrics.generation_tokens.inc(tokens)
-            self.metrics.step_tokens.observe(tokens)
-            self._tokens += tokens
+        if produced:
+            self.metrics.generation_tokens.inc(generated)
+            self.metrics.step_tokens.observe(generated + computed)
+            self._tokens += generated
         limit = self.options.simulated_crash_after_tokens
         if limit is not None and self._tokens >= limit:
             # The tokens made so far still reach their readers, as they would from an engine that dies a step later.

@@ -28,16 +28,16 @@ class Options(BaseModel):
     block_size: int = Field(16, ge=1, le=1024, description="tokens in a block of the KV cache")
     num_gpu_blocks_override: int = Field(16_384, ge=1, le=10_000_000, description="blocks in the KV cache")
     enable_prefix_caching: bool = True
-    enable_prompt_tokens_details: bool = True
+    enable_prompt_tokens_details: bool = Field(True, description="usage tells cached tokens; vLLM's own default is off")
     runner: Literal["auto", "generate", "pooling"] = "auto"
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of jitter, and of requests that bring none")
 
     simulated_time_scale: float = Field(1.0, ge=0, le=1000, description="multiplies every time; 0: no waiting at all")
-    simulated_prefill_base_seconds: float = Field(0.02, ge=0, le=3600)
-    simulated_prefill_token_seconds: float = Field(0.0002, ge=0, le=3600)
-    simulated_decode_base_seconds: float = Field(0.02, ge=0, le=3600)
-    simulated_decode_stream_seconds: float = Field(0.0002, ge=0, le=3600)
-    simulated_jitter: float = Field(0.0, ge=0, le=1)
+    simulated_prefill_base_seconds: float = Field(0.02, ge=0, le=3600, description="to the first token, always")
+    simulated_prefill_token_seconds: float = Field(0.0002, ge=0, le=3600, description="more, for each prompt token")
+    simulated_decode_base_seconds: float = Field(0.02, ge=0, le=3600, description="of a step, always")
+    simulated_decode_stream_seconds: float = Field(0.0002, ge=0, le=3600, description="more, for each stream")
+    simulated_jitter: float = Field(0.0, ge=0, le=1, description="half width of the spread, as a share of the time")
     simulated_mean_tokens: int = Field(128, ge=1, le=2**32, description="mean length of an answer that ends by itself")
     simulated_dimensions: int = Field(384, ge=1, le=65_536, description="of an embedding")
 

@@ -21,8 +21,11 @@ DONE = b"data: [DONE]\n\n"
 Json = dict[str, object]
 
 
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def to_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encoder.encode(value)
 
 
 def error(refused: RefusedError) -> Json:

@@ -129,7 +129,7 @@ def _generation(
 ) -> Generation:
     n = 1 if request.n is None else request.n
     _check_features(request)
-    _check_n(n)
+    _check_n(n, len(prompts))
     if limit is not None and limit > options.max_model_len:
         message = f"{param}={limit} cannot be greater than max_model_len={options.max_model_len}. "
         raise RefusedError(message + "Please request fewer output tokens.", param=param)
@@ -169,7 +169,7 @@ def _check_features(request: Chat | Completion) -> None:
             raise RefusedError(f"The simulated engine does not support `{name}`.", param=name)
 
 
-def _check_n(n: int) -> None:
+def _check_n(n: int, prompts: int) -> None:
     if n < 1:
         raise RefusedError(f"n must be at least 1, got {n}.")
     if n > MAX_N:
@@ -177,6 +177,9 @@ def _check_n(n: int) -> None:
             f"n must be at most {MAX_N}, got {n}. To increase this limit, "
             "set the VLLM_MAX_N_SEQUENCES environment variable."
         )
+    if n * prompts > MAX_N:
+        # vLLM would try; here one request must not exhaust the memory of a test machine.
+        raise RefusedError(f"n times prompts asks for {n * prompts} sequences, at most {MAX_N} are made.", param="n")
 
 
 def _check_length(prompt: tuple[int, ...], context: int) -> None:
