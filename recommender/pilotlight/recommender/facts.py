@@ -134,7 +134,8 @@ def _architecture(config: Mapping[str, object]) -> str:
 
 
 def _is_pooler(architecture: str) -> bool:
-    return architecture.endswith(("Model", "ForSequenceClassification", "ForMaskedLM"))
+    """Without a language model's head; GPT-2's name ends alike but has one."""
+    return architecture.endswith(("Model", "ForMaskedLM")) and not architecture.endswith("LMHeadModel")
 
 
 def _number(config: Mapping[str, object], key: str) -> int | None:

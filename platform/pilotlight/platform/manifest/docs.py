@@ -72,7 +72,8 @@ With most of what can be said:
 - **Durations** carry a unit: `500ms`, `2s`, `5m`, `1h`, `1h30m`. A bare number is refused.
 - **Sizes** are bytes: `4Gi` is 4 * 2^30, `4G` is 4 * 10^9, a plain whole number is bytes.
 - **Models** are `{EXPECTED}`.
-  A tag is `latest` where none is given, and is resolved to a digest when the function is applied; a model without a namespace is shared by all.
+  A tag is `latest` where none is given, and is resolved to a digest when the function is applied;
+  a model without a namespace is shared by all.
 - Unknown fields, wrong units and contradictions are refused with their place, and nothing of a file is applied while
   anything in it is refused. Files are limited to 1 MiB, 50,000 values and 32 levels.
 """
