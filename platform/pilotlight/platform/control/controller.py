@@ -1,0 +1,382 @@
+"""The control loop: look, decide, tell the activator, act. Level-triggered: every round starts from what is there.
+
+All of a round's decisions and the activator's new routes come out of one look without anything in between, so that
+no request is given to a replica that has just been chosen to leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from pilotlight.activator.values import Clock, Demand, FunctionId, Route
+from pilotlight.detector.values import Load, State
+from pilotlight.platform.control.cluster import Cluster, ClusterError
+from pilotlight.platform.control.plan import plan, serving
+from pilotlight.platform.control.routes import Served, Trouble, failure_text, phase_seconds, route
+from pilotlight.platform.control.specs import SpecSettings, replica_spec
+from pilotlight.platform.control.state import Known, Live, Memory
+from pilotlight.platform.control.world import Drain, FunctionView, Plan, Room, Start, Stop, Wait, World
+from pilotlight.platform.database.functions import Functions
+from pilotlight.platform.database.records import Records
+from pilotlight.platform.database.replicas import Replicas
+from pilotlight.platform.ledger.intervals import Open, Sight, resume, step
+from pilotlight.platform.values import DecisionRecord, Desired, ReplicaRecord
+from pilotlight.recommender import start_eta
+from pilotlight.runtime.spec import ReplicaState, ReplicaStatus
+
+TICK_SECONDS = 1.0
+STARTING_TICK_SECONDS = 0.1
+"""While something starts or leaves: a replica that is ready must not wait for us."""
+HEALTHY_SECONDS = 60.0
+"""A replica that has served so long makes the next crash a first one."""
+ACCOUNT_SECONDS = 5.0
+"""Open intervals are written so often: what a kill -9 may lose of replica-seconds."""
+
+log = structlog.get_logger(__name__)
+
+
+class Traffic(Protocol):
+    """The activator, as the loop sees it."""
+
+    def apply(self, routes: Mapping[FunctionId, Route]) -> None:
+        """All functions there are; others are gone."""
+
+    def demand(self) -> Mapping[FunctionId, Demand]:
+        """The work in hand of every function that it knows."""
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The tables that the loop reads and writes."""
+
+    functions: Functions
+    replicas: Replicas
+    records: Records
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """What the loop is told once."""
+
+    room: Room
+    spec: SpecSettings
+
+
+class Controller:
+    """Implements the activator's `Waker`."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        stores: Stores,
+        traffic: Traffic,
+        cause: Callable[[FunctionId], str],
+        clock: Clock,
+        settings: LoopSettings,
+    ) -> None:
+        """`cause` gives the key whose request asks for a start."""
+        self._cluster = cluster
+        self._stores = stores
+        self._traffic = traffic
+        self._cause = cause
+        self._clock = clock
+        self._settings = settings
+        self.known = Known()
+        self._event = asyncio.Event()
+        self._woken: set[FunctionId] = set()
+        self._dirty = True
+        self._began = clock.now()
+        self._open = Open()
+        self._accounted = 0.0
+        self._starts: dict[tuple[str, str], Sequence[Mapping[str, float]]] = {}
+
+    # What others call
+
+    def wake(self, function: FunctionId) -> None:
+        self._woken.add(function)
+        self._event.set()
+
+    def lost(self, function: FunctionId, replica: str, reason: str) -> None:
+        log.warning("replica lost", function=str(function), replica=replica, reason=reason)
+        self._event.set()
+
+    def changed(self) -> None:
+        """Functions were applied or deleted."""
+        self._dirty = True
+        self._event.set()
+
+    async def adopt(self) -> None:
+        """After a start: take over the replicas that are still there, end those that nobody wants."""
+        await self._reload()
+        records = await asyncio.to_thread(self._stores.replicas.live)
+        for record in records:
+            revision = self.known.revisions[record.function, record.revision]
+            self.known.live[record.id] = Live(record, revision, leaving_at=self._began)
+        for stray in await self._cluster.strays(self.known.live):
+            log.warning("stray replica is ended", replica=stray)
+            await self._cluster.stop(stray)
+        intervals = await asyncio.to_thread(self._stores.replicas.intervals, None, self._began - 3600)
+        self._open = resume(intervals, frozenset(self.known.live))
+        await self._absorb(self._clock.now())
+        self._memories()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._event.clear()
+            try:
+                await self.round()
+            except Exception:
+                log.exception("control round failed; it is tried again")
+            await self._pause()
+
+    async def close(self, seconds: float) -> None:
+        """End every replica; returns when they are gone or the time is over."""
+        now = self._clock.now()
+        for live in tuple(self.known.live.values()):
+            live.leave(Desired.STOPPED, now)
+            await self._cluster.stop(live.record.id)
+        deadline = self._clock.monotonic() + seconds
+        while self.known.live and self._clock.monotonic() < deadline:
+            await asyncio.sleep(STARTING_TICK_SECONDS)
+            await self._absorb(self._clock.now())
+        await self._account(self._clock.now(), everything=True)
+
+    async def round(self) -> None:
+        """One look and what follows from it."""
+        if self._dirty:
+            await self._reload()
+        await self._absorb(self._clock.now())
+        now = self._clock.now()
+        self._memories()
+        world = self._world(now)
+        result = plan(world)
+        self._mark(result, now)
+        self._traffic.apply(self._routes(world, result))
+        await self._act(result, now)
+        await self._send_off(now)
+        await self._record(result, now)
+        await self._account(now)
+
+    # Looking
+
+    async def _reload(self) -> None:
+        self._dirty = False
+        functions = await asyncio.to_thread(self._stores.functions.all)
+        revisions = await asyncio.to_thread(self._stores.functions.revisions)
+        self.known.functions = {function.id: function for function in functions}
+        self.known.revisions = {(revision.function, revision.name): revision for revision in revisions}
+        for function in functions:
+            template = self.known.revisions[function.id, function.revision].template
+            key = (template.digest, template.kind)
+            self._starts[key] = await asyncio.to_thread(self._stores.replicas.starts, *key)
+
+    async def _absorb(self, now: float) -> None:
+        """Take in what the replicas say of themselves."""
+        seen = await self._cluster.observe(tuple(self.known.live))
+        for live in tuple(self.known.live.values()):
+            status = seen.get(live.record.id)
+            if status is None:
+                await self._ended(live, "failed", "it is gone without a word", now)
+            elif status.state in (ReplicaState.FAILED, ReplicaState.STOPPED):
+                live.status = status
+                await self._ended(live, status.state.value, failure_text(status), now)
+            else:
+                await self._lives(live, status, now)
+
+    async def _lives(self, live: Live, status: ReplicaStatus, now: float) -> None:
+        live.status = status
+        memory = self.known.memory.get(live.record.function)
+        if status.state is not ReplicaState.READY:
+            return
+        if live.ready_at is None:
+            live.ready_at = now
+            await self._learn(live, status, now)
+        elif memory and memory.state.back_off.failures and now - live.ready_at >= HEALTHY_SECONDS:
+            memory.succeeded()
+
+    async def _learn(self, live: Live, status: ReplicaStatus, now: float) -> None:
+        template, seconds = live.revision.template, phase_seconds(status)
+        identity = (live.record.id, template.digest, template.kind)
+        await asyncio.to_thread(self._stores.replicas.started, *identity, seconds, now)
+        await asyncio.to_thread(self._stores.replicas.observed, live.record.id, "ready", "")
+        key = (template.digest, template.kind)
+        self._starts[key] = await asyncio.to_thread(self._stores.replicas.starts, *key)
+        log.info("replica ready", replica=live.record.id, seconds=round(sum(seconds.values()), 2))
+
+    async def _ended(self, live: Live, state: str, message: str, now: float) -> None:
+        record = live.record
+        text = "" if not live.wanted and state == "stopped" else message
+        await asyncio.to_thread(self._stores.replicas.observed, record.id, state, text, now)
+        await self._cluster.forget(record.id)
+        del self.known.live[record.id]
+        log.info("replica ended", replica=record.id, state=state, message=text)
+        memory = self.known.memory.get(record.function)
+        if memory and live.wanted and state == "failed" and memory.revision == record.revision:
+            memory.crashed(now, message, starting=live.ready_at is None)
+
+    def _memories(self) -> None:
+        """Every function has its memory; those of deleted ones are forgotten."""
+        for function in self.known.functions.values():
+            memory = self.known.memory.get(function.id)
+            if memory is None:
+                alive = sum(live.wanted for live in self.known.of(function.id))
+                state = State(since=self._clock.now(), desired=alive)
+                self.known.memory[function.id] = Memory(state, function.revision)
+            else:
+                memory.follow(function.revision)
+        for gone in self.known.memory.keys() - self.known.functions.keys():
+            del self.known.memory[gone]
+
+    def _world(self, now: float) -> World:
+        demands = self._traffic.demand()
+        woken, self._woken = self._woken, set()
+        running = {replica: count for demand in demands.values() for replica, count in demand.per_replica}
+        views = tuple(self._view(name, demands.get(name), name in woken) for name in self.known.functions)
+        replicas = tuple(live.view(running.get(live.record.id, 0)) for live in self.known.live.values())
+        return World(now, self._settings.room, views, replicas)
+
+    def _view(self, name: FunctionId, demand: Demand | None, woken: bool) -> FunctionView:
+        function = self.known.functions[name]
+        load = None
+        if demand is not None:
+            # Whoever was refused because a start takes too long has woken the function and is not in its queue.
+            queued = max(demand.queued, int(woken and not demand.in_flight))
+            load = Load(queued, demand.in_flight, demand.last_active)
+        revision = self.known.revisions[name, function.revision]
+        return FunctionView(name, revision, function.policy, load, self.known.memory[name].state)
+
+    # Telling the activator
+
+    def _mark(self, result: Plan, now: float) -> None:
+        """Remember the plan; who leaves takes no work from here on."""
+        for name, decision in result.decisions.items():
+            self.known.memory[name].state = decision.state
+            self.known.memory[name].waits = ""
+        for action in result.actions:
+            if isinstance(action, Wait):
+                self.known.memory[action.function].waits = action.reason
+            elif isinstance(action, Drain | Stop):
+                desired = Desired.DRAINED if isinstance(action, Drain) else Desired.STOPPED
+                self.known.live[action.replica].leave(desired, now)
+
+    def _routes(self, world: World, result: Plan) -> dict[FunctionId, Route]:
+        return {view.id: self._route(view, world, result) for view in world.functions}
+
+    def _route(self, view: FunctionView, world: World, result: Plan) -> Route:
+        memory = self.known.memory[view.id]
+        name = serving(view, world.replicas, result.decisions[view.id].desired)
+        revision = self.known.revisions[view.id, name]
+        served = [
+            Served(live.record.id, live.revision, live.status, live.wanted, live.ready_at is not None)
+            for live in self.known.of(view.id)
+        ]
+        trouble = Trouble(memory.state.back_off, memory.crashed_starting)
+        return route(view, revision, served, self.eta(view.id), trouble, world.now)
+
+    def eta(self, function: FunctionId) -> dict[str, float]:
+        """Expected seconds of each phase of the function's next start."""
+        template = self.known.revisions[function, self.known.functions[function].revision].template
+        history = self._starts.get((template.digest, template.kind), ())
+        return start_eta(history, template.weight_bytes)
+
+    # Acting
+
+    async def _act(self, result: Plan, now: float) -> None:
+        for action in result.actions:
+            if isinstance(action, Start):
+                await self._start(action, now)
+            elif isinstance(action, Drain | Stop):
+                desired = self.known.live[action.replica].record.desired
+                await asyncio.to_thread(self._stores.replicas.desire, action.replica, desired)
+                log.info("replica leaves", replica=action.replica, reason=action.reason)
+
+    async def _start(self, action: Start, now: float) -> None:
+        revision = self.known.revisions[action.function, action.revision]
+        name = f"{action.function.name[:20].rstrip('-')}-{revision.number:05d}-{secrets.token_hex(4)}"
+        record = ReplicaRecord(
+            id=name,
+            function=action.function,
+            revision=action.revision,
+            created_at=now,
+            cpus=action.cpus,
+            devices=action.devices,
+            caused_by=self._cause(action.function),
+        )
+        await asyncio.to_thread(self._stores.replicas.add, record)
+        live = self.known.live[record.id] = Live(record, revision)
+        log.info("replica starts", replica=name, function=str(action.function), reason=action.reason)
+        try:
+            await self._cluster.start(replica_spec(record, revision, self._settings.spec))
+        except ClusterError as error:
+            await self._ended(live, "failed", str(error), now)
+
+    async def _send_off(self, now: float) -> None:
+        """Ask those that leave to end, once the activator has nothing more with them, or their time is over."""
+        for live in tuple(self.known.live.values()):
+            if live.wanted or live.asked:
+                continue
+            overdue = now - (live.leaving_at or now) > self._settings.spec.drain_seconds
+            if live.record.desired is Desired.STOPPED or overdue:
+                live.asked = True
+                await self._cluster.stop(live.record.id)
+            elif not self._running(live):
+                live.asked = True
+                await self._cluster.drain(live.record.id)
+
+    def _running(self, live: Live) -> int:
+        demand = self._traffic.demand().get(live.record.function)
+        return dict(demand.per_replica).get(live.record.id, 0) if demand else 0
+
+    # Writing down
+
+    async def _record(self, result: Plan, now: float) -> None:
+        records: list[DecisionRecord] = []
+        for name, decision in result.decisions.items():
+            memory, function = self.known.memory[name], self.known.functions[name]
+            reason, sentence = decision.reason.value, decision.sentence
+            if memory.waits:
+                reason, sentence = "no_room", memory.waits
+            if memory.decided == (decision.desired, reason):
+                continue
+            memory.decided = (decision.desired, reason)
+            record = DecisionRecord(now, name, function.revision, decision.desired, reason, sentence, decision.inputs)
+            records.append(record)
+        for action in result.actions:
+            if isinstance(action, Drain) and "makes way" in action.reason:
+                owner = self.known.live[action.replica].record
+                records.append(DecisionRecord(now, owner.function, owner.revision, 0, "evicted", action.reason))
+        if records:
+            await asyncio.to_thread(self._stores.records.decided, records)
+
+    async def _account(self, now: float, everything: bool = False) -> None:
+        self._open = step(self._open, () if everything else self._sights(), now)
+        due = now - self._accounted >= ACCOUNT_SECONDS
+        batch = [*self._open.closed, *(self._open.current.values() if due else ())]
+        if batch:
+            await asyncio.to_thread(self._stores.replicas.write_intervals, batch)
+        if due:
+            self._accounted = now
+
+    def _sights(self) -> list[Sight]:
+        return [self._sight(live) for live in self.known.live.values()]
+
+    def _sight(self, live: Live) -> Sight:
+        record = live.record
+        state = "starting" if live.ready_at is None else "serving" if self._running(live) else "idle"
+        return Sight(record.id, record.function, record.revision, state, record.created_at, record.caused_by)
+
+    async def _pause(self) -> None:
+        busy = any(live.ready_at is None or not live.wanted for live in self.known.live.values())
+        with_timeout = asyncio.timeout(STARTING_TICK_SECONDS if busy else TICK_SECONDS)
+        try:
+            async with with_timeout:
+                await self._event.wait()
+        except TimeoutError:
+            pass

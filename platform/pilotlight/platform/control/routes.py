@@ -1,0 +1,128 @@
+"""What the activator is told of each function: where new work goes, how far a start is, and why it cannot. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilotlight.activator.values import Replica, Route, StartProgress
+from pilotlight.detector.values import BackOff
+from pilotlight.platform.control.world import FunctionView
+from pilotlight.platform.values import Revision
+from pilotlight.recommender import remaining
+from pilotlight.runtime.spec import Phase, ReplicaState, ReplicaStatus
+
+PATIENT_FAILURES = 3
+"""A replica that had served and died is replaced this often before callers are told that the function fails."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """One replica that the activator may know of."""
+
+    id: str
+    revision: Revision
+    status: ReplicaStatus | None
+    wanted: bool
+    """False: it leaves, running streams only."""
+    was_ready: bool
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Crashes in a row, and whether the last one was during a start."""
+
+    back_off: BackOff
+    starting: bool
+
+
+def route(
+    view: FunctionView,
+    serving: Revision,
+    replicas: Sequence[Served],
+    eta: Mapping[str, float],
+    trouble: Trouble,
+    now: float,
+) -> Route:
+    """The route of one function; `serving` is the revision that new work goes to."""
+    template = serving.template
+    failure, retry_after = _failure(trouble, replicas, now)
+    return Route(
+        function=view.id,
+        revision=serving.name,
+        task=template.task,
+        model=view.id.name,
+        context=template.context,
+        tokenizer=Path(template.tokenizer) if template.tokenizer else None,
+        adapters=tuple(name for name, _ in template.adapters),
+        slo_class=view.policy.slo_class,
+        deadline_seconds=view.policy.deadline_seconds,
+        replicas=tuple(_replica(served, serving) for served in replicas if _reachable(served)),
+        start=_progress(replicas, eta, now),
+        start_eta_seconds=sum(eta.values()),
+        failure=failure,
+        retry_after_seconds=retry_after,
+    )
+
+
+def _reachable(served: Served) -> bool:
+    return served.was_ready and served.status is not None and bool(served.status.endpoint)
+
+
+def _replica(served: Served, serving: Revision) -> Replica:
+    assert served.status is not None
+    ready = served.status.state is ReplicaState.READY and served.wanted
+    return Replica(
+        id=served.id,
+        revision=served.revision.name,
+        url=served.status.endpoint,
+        engine_key=served.revision.engine_key,
+        slots=served.revision.template.slots,
+        accepting=ready and served.revision.name == serving.name,
+    )
+
+
+def _progress(replicas: Sequence[Served], eta: Mapping[str, float], now: float) -> StartProgress | None:
+    """Of the start that is nearest to its end."""
+    starts = [
+        _start(served.status, eta, now)
+        for served in replicas
+        if served.wanted and served.status is not None and served.status.state is ReplicaState.STARTING
+    ]
+    return min(starts, key=lambda start: start.eta_seconds, default=None)
+
+
+def _start(status: ReplicaStatus, eta: Mapping[str, float], now: float) -> StartProgress:
+    if not status.phases:
+        return StartProgress(Phase.SCHEDULE.value, None, sum(eta.values()), now)
+    last = status.phases[-1]
+    left = remaining(eta, last.name.value, max(0.0, now - last.start), last.progress)
+    percent = None if last.progress is None else round(100 * last.progress)
+    return StartProgress(last.name.value, percent, left, status.phases[0].start)
+
+
+def _failure(trouble: Trouble, replicas: Sequence[Served], now: float) -> tuple[str, float]:
+    back_off = trouble.back_off
+    hopeful = any(served.wanted for served in replicas)
+    told = trouble.starting or back_off.failures >= PATIENT_FAILURES
+    if hopeful or not told or back_off.failures == 0 or now >= back_off.retry_at:
+        return "", 0.0
+    return back_off.message, back_off.retry_at - now
+
+
+def phase_seconds(status: ReplicaStatus) -> dict[str, float]:
+    """How long each phase of a finished start took."""
+    return {
+        report.name.value: report.end - report.start
+        for report in status.phases
+        if report.end is not None and report.name is not Phase.READY
+    }
+
+
+def failure_text(status: ReplicaStatus, limit: int = 600) -> str:
+    """Why it failed, with the last lines of the engine's log."""
+    message = status.message.rstrip(".") or "the engine failed"
+    lines = [line.strip() for line in status.log_tail if line.strip()]
+    text = f"{message}; the log ends: {' | '.join(lines[-3:])}" if lines else message
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,96 @@
+"""What the control loop remembers between two looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from pilotlight.activator.values import FunctionId
+from pilotlight.detector.backoff import after_crash, after_success
+from pilotlight.detector.values import State
+from pilotlight.platform.control.world import ReplicaView
+from pilotlight.platform.values import Desired, Function, ReplicaRecord, Revision
+from pilotlight.runtime.spec import ReplicaState, ReplicaStatus
+
+
+@dataclass
+class Live:
+    """A replica that has not ended."""
+
+    record: ReplicaRecord
+    revision: Revision
+    status: ReplicaStatus | None = None
+    ready_at: float | None = None
+    leaving_at: float | None = None
+    asked: bool = False
+    """Whether the cluster has been told to drain or stop it."""
+
+    @property
+    def wanted(self) -> bool:
+        return self.record.desired is Desired.RUNNING
+
+    def state(self) -> ReplicaState:
+        """STARTING, READY or DRAINING, as the plan sees it."""
+        if not self.wanted:
+            return ReplicaState.DRAINING
+        if self.status is None:
+            return ReplicaState.STARTING
+        return self.status.state
+
+    def view(self, in_flight: int) -> ReplicaView:
+        template = self.revision.template
+        return ReplicaView(
+            id=self.record.id,
+            function=self.record.function,
+            revision=self.record.revision,
+            state=self.state(),
+            in_flight=in_flight,
+            memory_bytes=template.memory_bytes,
+            device_bytes=template.device_bytes,
+            created_at=self.record.created_at,
+            cpus=self.record.cpus,
+            devices=self.record.devices,
+        )
+
+    def leave(self, desired: Desired, now: float) -> None:
+        self.record = replace(self.record, desired=desired)
+        self.leaving_at = now
+
+
+@dataclass
+class Memory:
+    """Per function: what the policy carries on, and the crashes of its present revision."""
+
+    state: State
+    revision: str
+    crashed_starting: bool = False
+    waits: str = ""
+    """Why a wanted replica has no place; empty: none waits."""
+    decided: tuple[int, str] = (-1, "")
+    """The last decision that was recorded."""
+
+    def follow(self, revision: str) -> None:
+        """A new revision does not inherit the old one's crashes."""
+        if revision != self.revision:
+            self.revision = revision
+            self.succeeded()
+
+    def crashed(self, now: float, message: str, starting: bool) -> None:
+        self.state = replace(self.state, back_off=after_crash(self.state.back_off, now, message))
+        self.crashed_starting = starting
+
+    def succeeded(self) -> None:
+        self.state = replace(self.state, back_off=after_success())
+        self.crashed_starting = False
+
+
+@dataclass
+class Known:
+    """Everything."""
+
+    functions: dict[FunctionId, Function] = field(default_factory=dict)
+    revisions: dict[tuple[FunctionId, str], Revision] = field(default_factory=dict)
+    live: dict[str, Live] = field(default_factory=dict)
+    memory: dict[FunctionId, Memory] = field(default_factory=dict)
+
+    def of(self, function: FunctionId) -> list[Live]:
+        return [live for live in self.live.values() if live.record.function == function]

@@ -1,0 +1,103 @@
+"""Replicas as processes on this machine, one supervisor each in its own folder; a `control.cluster.Cluster`."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
+from pathlib import Path
+
+from pilotlight.platform.control.cluster import ClusterError
+from pilotlight.platform.embedded.logs import follow_log
+from pilotlight.runtime import client
+from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaSpec, ReplicaState, ReplicaStatus
+
+ENDED_KEPT = 20
+"""Folders of ended replicas that are kept for their logs."""
+
+
+class EmbeddedCluster:
+    """The folder `<state>/replicas/`."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
+        self._launched: dict[str, tuple[int, float]] = {}
+        self._exiting: dict[str, int] = {}
+
+    async def start(self, spec: ReplicaSpec) -> None:
+        try:
+            pid = await asyncio.to_thread(client.launch, self._folder / spec.replica, spec)
+        except OSError as error:
+            raise ClusterError(f"the supervisor of {spec.replica} cannot be started: {error}") from error
+        self._launched[spec.replica] = (pid, spec.created_at)
+
+    async def observe(self, replicas: Collection[str]) -> Mapping[str, ReplicaStatus]:
+        for name, pid in tuple(self._exiting.items()):
+            if not client.alive(self._folder / name, pid):  # which reaps it
+                del self._exiting[name]
+        names = tuple(replicas)
+        found = await asyncio.gather(*(self._look(name) for name in names))
+        return {name: status for name, status in zip(names, found, strict=True) if status is not None}
+
+    async def strays(self, known: Collection[str]) -> tuple[str, ...]:
+        return await asyncio.to_thread(self._strays, frozenset(known))
+
+    async def drain(self, replica: str) -> None:
+        await client.drain(self._folder / replica)
+
+    async def stop(self, replica: str) -> None:
+        await client.stop(self._folder / replica)
+
+    async def forget(self, replica: str) -> None:
+        if replica in self._launched:
+            self._exiting[replica] = self._launched.pop(replica)[0]
+        await asyncio.to_thread(self._forget, replica)
+
+    def log(self, replica: str, tail: int, follow: bool) -> AsyncIterator[bytes]:
+        folder = self._folder / replica
+        return follow_log(folder / client.ENGINE_LOG_FILE, tail, lambda: follow and client.alive(folder))
+
+    async def _look(self, replica: str) -> ReplicaStatus | None:
+        folder = self._folder / replica
+        if not folder.is_dir():
+            return None
+        status = await client.status(folder)
+        if status is not None:
+            return status
+        pid, created_at = self._launched.get(replica, (0, time.time()))
+        if await asyncio.to_thread(client.alive, folder, pid):
+            return _scheduled(replica, created_at)
+        return _failed(replica, self._last_words(folder))
+
+    def _last_words(self, folder: Path) -> tuple[str, ...]:
+        try:
+            return tuple((folder / client.LOG_FILE).read_text(errors="replace").splitlines()[-20:])
+        except OSError:
+            return ()
+
+    def _strays(self, known: frozenset[str]) -> tuple[str, ...]:
+        folders = [path for path in self._folder.iterdir() if path.is_dir() and path.name not in known]
+        running = [path.name for path in folders if client.alive(path)]
+        for path in folders:
+            if path.name not in running:
+                (path / client.SPEC_FILE).unlink(missing_ok=True)
+        return tuple(running)
+
+    def _forget(self, replica: str) -> None:
+        (self._folder / replica / client.SPEC_FILE).unlink(missing_ok=True)
+        ended = [path for path in self._folder.iterdir() if not (path / client.SPEC_FILE).exists()]
+        ended.sort(key=lambda path: path.stat().st_mtime)
+        for path in ended[:-ENDED_KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _scheduled(replica: str, created_at: float) -> ReplicaStatus:
+    phases = (PhaseReport(Phase.SCHEDULE, created_at),)
+    return ReplicaStatus(replica, "", ReplicaState.STARTING, phases)
+
+
+def _failed(replica: str, lines: tuple[str, ...]) -> ReplicaStatus:
+    message = "its supervisor ended before it said anything"
+    return ReplicaStatus(replica, "", ReplicaState.FAILED, message=message, log_tail=lines)

@@ -1,0 +1,137 @@
+"""From a model reference to a digest, its facts and its tokenizer: the platform's use of the registry."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilotlight.platform.control.errors import ForbiddenError, RefusedError, UnavailableError
+from pilotlight.platform.manifest import HubReference, ModelReference, RegistryReference
+from pilotlight.platform.registry.errors import RegistryError
+from pilotlight.platform.registry.refs import ModelRef
+from pilotlight.platform.registry.registry import Registry
+from pilotlight.platform.registry.rights import Caller, may_read
+from pilotlight.recommender import Tensor
+from pilotlight.runtime.models import ModelManifest, blob_key, sha256
+from pilotlight.runtime.stores import ObjectStore, StoreError, open_store, read_small
+
+SMALL_FILES = frozenset(
+    {
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "chat_template.jinja",
+        "chat_template.json",
+        "config.json",
+        "generation_config.json",
+    }
+)
+SMALL_BYTES = 64 * 2**20
+"""Largest tokenizer that is fetched: those of 256,000 tokens have about 35 MiB."""
+LOCAL_BUCKET = "models"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model as its reference stood."""
+
+    reference: str
+    store: str
+    manifest: ModelManifest
+
+    @property
+    def digest(self) -> str:
+        return self.manifest.digest
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For the recommender."""
+        known = self.manifest.tensors
+        return {name: Tensor(tensor.dtype, tensor.shape, tensor.bytes) for name, tensor in known.items()}
+
+
+class Shelf:
+    """Resolves references; blocking, so that it is called in a thread."""
+
+    def __init__(self, registry: str, tokenizers: Path) -> None:
+        """`registry`: `file:///folder` whose subfolder `models` is the one bucket, or `s3`: every bucket there is."""
+        self._registry = registry.rstrip("/")
+        self._tokenizers = tokenizers
+        self._stores: dict[str, ObjectStore] = {}
+
+    def buckets(self) -> tuple[str, ...]:
+        """Those that can be told without asking."""
+        return (LOCAL_BUCKET,)
+
+    def address(self, bucket: str) -> str:
+        """The store of a bucket. Raises RefusedError."""
+        if self._registry == "s3":
+            return f"s3://{bucket}"
+        if bucket != LOCAL_BUCKET:
+            raise RefusedError(
+                f"there is no bucket {bucket!r}: this platform keeps models in a folder, as s3://{LOCAL_BUCKET}/NAME:TAG;"
+                " for others, set AWS_ENDPOINT_URL_S3 before `pilotlight up`"
+            )
+        return f"{self._registry}/{LOCAL_BUCKET}"
+
+    def store(self, bucket: str) -> ObjectStore:
+        address = self.address(bucket)
+        if address not in self._stores:
+            self._stores[address] = open_store(address)
+        return self._stores[address]
+
+    def find(self, reference: ModelReference, caller: Caller, kind: str = "model") -> Found:
+        """Raises RefusedError, ForbiddenError, UnavailableError."""
+        if isinstance(reference, HubReference):
+            raise RefusedError(
+                f"{reference} is not in the registry yet; `pilotlight models import {reference}` brings it there, then"
+                f" name it as s3://{LOCAL_BUCKET}/{reference.name.lower()}:TAG"
+            )
+        if not may_read(caller, reference.repository):
+            raise ForbiddenError(f"this key may not read {reference}")
+        manifest = self._resolve(reference)
+        if manifest.kind != kind:
+            raise RefusedError(f"{reference} is of kind {manifest.kind}, expected {kind}")
+        return Found(str(reference), self.address(reference.bucket), manifest)
+
+    def tokenizer(self, found: Found) -> str:
+        """A folder with the model's small files; empty when it has no `tokenizer.json`."""
+        files = {file.path: file for file in found.manifest.files if file.path in SMALL_FILES}
+        if "tokenizer.json" not in files or any(file.size > SMALL_BYTES for file in files.values()):
+            return ""
+        folder = self._tokenizers / found.digest.removeprefix("sha256:")
+        if not folder.is_dir():
+            self._fetch({path: file.digest for path, file in files.items()}, found, folder)
+        return str(folder)
+
+    def _resolve(self, reference: RegistryReference) -> ModelManifest:
+        ref = ModelRef(reference.bucket, reference.repository, reference.tag or "", reference.digest or "")
+        try:
+            return Registry(self.store(reference.bucket), reference.bucket).resolve(ref).manifest
+        except RegistryError as error:
+            raise RefusedError(f"{error}; `pilotlight models list` shows what there is") from error
+        except (StoreError, ValueError) as error:
+            raise UnavailableError(f"the model store does not give {reference}: {error}") from error
+
+    def _fetch(self, files: Mapping[str, str], found: Found, folder: Path) -> None:
+        """All of them or none, each with its digest checked."""
+        self._tokenizers.mkdir(parents=True, exist_ok=True)
+        store = open_store(found.store)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self._tokenizers))
+        try:
+            for path, digest in files.items():
+                data = read_small(store, blob_key(digest), SMALL_BYTES)
+                if sha256(data) != digest:
+                    raise UnavailableError(f"{path} of {found.reference} is corrupt in the registry; push it again")
+                (partial / path).write_bytes(data)
+            partial.replace(folder)
+        except StoreError as error:
+            raise UnavailableError(f"the model store does not give the tokenizer: {error}") from error
+        except OSError:
+            if not folder.is_dir():  # else another apply of the same model was faster
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
