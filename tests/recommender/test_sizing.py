@@ -1,8 +1,11 @@
 """From model, machine and manifest to an engine's configuration, or a refusal with the arithmetic."""
 
+import ast
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -65,6 +68,14 @@ def test_on_processors_the_engine_runs_float32_eagerly_with_a_cache_to_the_byte(
     assert sizing.options["max_num_seqs"] == sizing.slots == 8
     assert (sizing.context, sizing.device_bytes) == (8192, 0)
     assert "max_model_len" not in sizing.options  # the model's own, which the engine knows best
+
+
+def test_the_cache_holds_as_many_tokens_as_the_engine_says(smollm2: ModelFacts) -> None:
+    """vLLM 0.32 started with 800,000,000 bytes in float32 logs `CPU KV cache size: 17,280 tokens`."""
+    reasons = size(smollm2, SMALL, generate(kv_cache_memory_bytes=800_000_000)).reasons
+
+    block = 128  # of which the engine keeps one
+    assert any(f"{17_280 - block} tokens of 45.0 KiB" in reason for reason in reasons)
 
 
 def test_memory_counts_weights_engine_activations_and_cache(smollm2: ModelFacts) -> None:
@@ -197,6 +208,26 @@ def test_a_model_larger_than_the_machine_is_refused(llama8b: ModelFacts) -> None
 def test_a_request_larger_than_the_machine_is_refused(smollm2: ModelFacts) -> None:
     with pytest.raises(DoesNotFit, match=r"resources.memory is 64.00 GiB"):
         size(smollm2, SMALL, generate(memory=64))
+
+
+def test_every_option_is_one_of_vllms(smollm2: ModelFacts, llama8b: ModelFacts) -> None:
+    spec = find_spec("vllm")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    source = Path(spec.submodule_search_locations[0]) / "engine" / "arg_utils.py"
+    (arguments,) = (
+        node
+        for node in ast.parse(source.read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name == "EngineArgs"
+    )
+    known = {ast.unparse(item.target) for item in arguments.body if isinstance(item, ast.AnnAssign)}
+
+    for sizing in (
+        size(smollm2, SMALL, generate(memory=3.4)),
+        size(EMBEDDER, SMALL, SizingRequest("embed")),
+        size(llama8b, SERVER, on_gpu(2, max_model_len=8192)),
+    ):
+        assert set(sizing.options) <= known
 
 
 def test_every_choice_gives_its_reason(smollm2: ModelFacts) -> None:

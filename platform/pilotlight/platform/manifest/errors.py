@@ -26,7 +26,12 @@ class Finding:
             text += f"; expected {self.expected}"
         if self.did_you_mean:
             text += f'; did you mean "{self.did_you_mean}"?'
-        return f"{text}; {self.hint}" if self.hint else text
+        return _one_line(f"{text}; {self.hint}" if self.hint else text)
+
+
+def _one_line(text: str) -> str:
+    """What was written may hold line breaks and terminal codes; what is printed may not."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class ManifestError(ValueError):

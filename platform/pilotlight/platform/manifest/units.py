@@ -61,9 +61,9 @@ class Duration:
         if isinstance(text, Duration):
             return text
         if isinstance(text, int | float) and not isinstance(text, bool):
-            raise UnitError(f"{_shown(text)} has no unit", cls.EXPECTED, f"{_shown(text)}s")
+            raise UnitError(f"{shown(text)} has no unit", cls.EXPECTED, f"{shown(text)}s")
         if not isinstance(text, str) or len(text) > LONGEST_TEXT or not text or not _DURATION.fullmatch(text):
-            raise UnitError(f"{_shown(text)} is not a duration", cls.EXPECTED)
+            raise UnitError(f"{shown(text)} is not a duration", cls.EXPECTED)
         total = sum(Fraction(number) * _MILLISECONDS[unit] for number, unit in _DURATION_PART.findall(text))
         if total.denominator != 1:
             raise UnitError(f"{text} is finer than a millisecond", cls.EXPECTED)
@@ -96,16 +96,16 @@ class ByteSize:
         if isinstance(text, ByteSize):
             return text
         if isinstance(text, int) and not isinstance(text, bool):
-            return cls._bounded(Fraction(text), str(text))
+            return cls._bounded(Fraction(text), shown(text))
         match = _SIZE.fullmatch(text) if isinstance(text, str) and len(text) <= LONGEST_TEXT else None
         if match is None:
-            raise UnitError(f"{_shown(text)} is not a size", cls.EXPECTED, _nearest_size(text))
+            raise UnitError(f"{shown(text)} is not a size", cls.EXPECTED, _nearest_size(text))
         return cls._bounded(Fraction(match[1]) * _BYTES.get(match[2] or "", 1), match[0])
 
     @classmethod
     def _bounded(cls, size: Fraction, text: str) -> ByteSize:
         if size < 0 or size > LARGEST_SIZE:
-            raise UnitError(f"{_shown(text)} is out of range", "a size between 0 and 1024 * 1024Ti")
+            raise UnitError(f"{text} is out of range", "a size between 0 and 1024 * 1024Ti")
         if size.denominator != 1:
             raise UnitError(f"{text} is not a whole number of bytes", cls.EXPECTED)
         return cls(int(size))
@@ -128,7 +128,7 @@ def _nearest_size(text: object) -> str:
     return f"{match[1]}{letter}{match[3].lower()}"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value in an error: short, and quoted where it is text."""
     if isinstance(value, str):
         return f'"{value[:60]}..."' if len(value) > 60 else f'"{value}"'
@@ -139,6 +139,3 @@ def _shown(value: object) -> str:
     if isinstance(value, int | float):
         return str(value)[:60] if isinstance(value, float) or abs(value) < 10**60 else "a huge number"
     return "a list" if isinstance(value, list | tuple) else "a mapping"
-
-
-shown = _shown
