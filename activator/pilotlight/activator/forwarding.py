@@ -58,9 +58,15 @@ class Answer:
 
 
 class Upstream:
-    """Connections to all replicas; made inside the event loop that uses it."""
+    """Connections to all replicas."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._session: aiohttp.ClientSession | None = None
+
+    def open(self) -> None:
+        """Inside the event loop that will use it."""
+        settings = self._settings
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=settings.connect_seconds, sock_read=settings.silence_seconds
         )
@@ -74,7 +80,8 @@ class Upstream:
         )
 
     async def close(self) -> None:
-        await self._session.close()
+        if self._session is not None:
+            await self._session.close()
 
     @asynccontextmanager
     async def exchange(self, replica: Replica, path: str, body: bytes, request: str) -> AsyncIterator[Answer]:
@@ -87,6 +94,7 @@ class Upstream:
             "Content-Type": "application/json",
             "X-Request-Id": request,
         }
+        assert self._session is not None, "open() comes first"
         with _translated():
             response = await self._session.post(
                 f"{replica.url}/v1/{path}", data=body, headers=headers, allow_redirects=False

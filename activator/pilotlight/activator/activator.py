@@ -1,0 +1,105 @@
+"""The activator: a raw ASGI application in front of functions that may be at zero.
+
+Everything runs in one event loop. Decisions are made by pure code (`admission`, `queueing`, `names`, `schema`); `fleet`
+applies them to what waits, `serving` and `hands` carry each request, and this module is what a host sees of it all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from pilotlight.activator.app import App
+from pilotlight.activator.fleet import Fleet
+from pilotlight.activator.forwarding import Upstream
+from pilotlight.activator.hands import Hands
+from pilotlight.activator.metrics import Metrics
+from pilotlight.activator.names import Directory
+from pilotlight.activator.serving import Serving
+from pilotlight.activator.settings import Settings
+from pilotlight.activator.tokenizing import Lengths
+from pilotlight.activator.values import Authenticator, Clock, Demand, FunctionId, Meter, Route, Waker
+
+_log = logging.getLogger(__name__)
+
+
+class Activator:
+    """Serve `app`; call `start()` in the event loop that serves it, then `apply()` whenever anything changes.
+
+    `metrics.registry` is for the host's `/metrics`.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        waker: Waker,
+        meter: Meter,
+        clock: Clock,
+        settings: Settings | None = None,
+    ) -> None:
+        self._settings = settings if settings is not None else Settings()
+        self._fleet = Fleet(waker, clock, self._settings)
+        self._lengths = Lengths(self._settings)
+        self._upstream = Upstream(self._settings)
+        self._ticker: asyncio.Task[None] | None = None
+        self.metrics = Metrics(self._fleet.demand)
+        serving = Serving(self._fleet, self._upstream, clock, self._settings)
+        self._hands = Hands(self._fleet, serving, meter, self.metrics, clock, self._settings)
+        self.app = App(authenticator, self._fleet, self._hands, self._lengths, clock, self._settings)
+
+    async def start(self) -> None:
+        """Open what needs the running event loop."""
+        self._upstream.open()
+        self._ticker = asyncio.create_task(self._tick_forever())
+
+    def apply(self, routes: Mapping[FunctionId, Route]) -> None:
+        """All functions as they are now; releases what can be released. Call it in the event loop of `app`."""
+        self.app.directory = Directory(dict(routes))
+        self._fleet.apply(routes)
+        for route in routes.values():
+            self._lengths.prepare(route)
+
+    def demand(self) -> Mapping[FunctionId, Demand]:
+        """Every function's work in hand."""
+        return self._fleet.demand()
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - what runs is ended then, not this call
+        """Refuse new requests and let those in hand finish for `timeout` seconds; then end them with an error.
+
+        True: all finished by themselves.
+        """
+        self.app.draining = True
+        try:
+            await asyncio.wait_for(self._hands.idle.wait(), timeout)
+        except TimeoutError:
+            self._hands.end_all()
+            await self._hands.idle.wait()
+            return False
+        return True
+
+    async def close(self) -> None:
+        """End what is left and release every resource; a second call does nothing."""
+        self.app.draining = True
+        self._hands.end_all()
+        await self._hands.idle.wait()
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+            self._ticker = None
+        await self._upstream.close()
+        self._lengths.close()
+
+    def tick(self) -> None:
+        """Heartbeats, deadlines, suspects, checkpoints; the activator's own timer calls it."""
+        self._fleet.tick()
+        self._hands.end_stalled()
+        self._hands.checkpoint()
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.tick_seconds)
+            try:
+                self.tick()
+            except Exception:  # noqa: BLE001 - one bad tick must not end all heartbeats
+                _log.exception("a tick failed; the next one is due in %s s", self._settings.tick_seconds)
