@@ -16,12 +16,14 @@ import pytest
 from pilotlight.runtime.simulated.engine import Engine
 from pilotlight.runtime.simulated.launch import command, environment
 from pilotlight.runtime.simulated.options import read_options
+from pilotlight.runtime.simulated.requests import Served
 from pilotlight.runtime.simulated.serving import server
 
 Serve = Callable[..., Awaitable[httpx.AsyncClient]]
 Spawn = Callable[..., subprocess.Popen[str]]
 
 _NAMES = ("chat", "team/chat")
+_SERVED = Served(_NAMES, ("legal", "medical"))
 
 
 async def _eventually(condition: Callable[[], Awaitable[bool]], what: str) -> None:
@@ -44,7 +46,7 @@ def _no_crash() -> None:
 
 @asynccontextmanager
 async def _served(engine: Engine, key: str) -> AsyncIterator[httpx.AsyncClient]:
-    http = server(engine, _NAMES, key)
+    http = server(engine, _SERVED, key)
     listener = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(http.serve(sockets=[listener]))
 

@@ -141,7 +141,24 @@ async def test_an_engine_offers_only_its_runners_routes(serve: Serve, runner: st
 async def test_it_lists_every_served_name(serve: Serve) -> None:
     body = (await (await serve(max_model_len=99)).get("/v1/models")).json()
 
-    assert [(card["id"], card["max_model_len"]) for card in body["data"]] == [("chat", 99), ("team/chat", 99)]
+    assert [(card["id"], card["max_model_len"], card["parent"]) for card in body["data"]] == [
+        ("chat", 99, None),
+        ("team/chat", 99, None),
+        ("legal", None, "chat"),
+        ("medical", None, "chat"),
+    ]
+
+
+async def test_an_adapter_answers_in_its_own_name_and_otherwise_than_the_model(serve: Serve) -> None:
+    client = await serve(block_size=1)
+    answers = [(await _chat(client, model=name)).json() for name in ("chat", "team/chat", "legal", "medical")]
+    contents = [answer["choices"][0]["message"]["content"] for answer in answers]
+
+    assert [answer["model"] for answer in answers] == ["chat", "chat", "legal", "medical"]
+    assert contents[0] == contents[1]
+    assert len(set(contents)) == 3
+    cached = [answer["usage"]["prompt_tokens_details"]["cached_tokens"] for answer in answers]
+    assert [bool(tokens) for tokens in cached] == [False, True, False, False]
 
 
 async def test_health_and_version_need_no_key_and_v1_does(serve: Serve) -> None:

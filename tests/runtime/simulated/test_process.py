@@ -104,11 +104,11 @@ def test_wrong_options_end_it_with_status_2(option: str, words: str) -> None:
 
 def test_the_command_line_carries_known_options_and_never_the_key() -> None:
     options = {"max_num_seqs": 8, "dtype": "float32", "enable_prefix_caching": False, "seed": None}
-    line = command(1234, ["chat", "team/chat"], options)
+    line = command(1234, ["chat", "team/chat"], options, ["legal"])
 
     assert line[1:7] == ["-m", "pilotlight.runtime.simulated", "--host", "127.0.0.1", "--port", "1234"]
     assert line[7:9] == ["--served-model-name", "chat,team/chat"]
-    assert line[9:] == ["--option", "enable_prefix_caching=false", "--option", "max_num_seqs=8"]
+    assert line[9:] == ["--adapter", "legal", "--option", "enable_prefix_caching=false", "--option", "max_num_seqs=8"]
     assert environment("secret") == {"VLLM_API_KEY": "secret"}
     assert environment("") == {}
 

@@ -13,6 +13,7 @@ import uvloop
 
 from .launch import KEY_VARIABLE
 from .options import OptionError, Options, read_options
+from .requests import Served
 from .serving import BACKLOG, serve
 from .start import StartFailedError, report, start
 
@@ -29,15 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StartFailedError as error:
         _say(f"pilotlight-simulated: {error}")
         return error.code
-    _listen(parsed.host, parsed.port, parsed.served_model_name, options)
+    _listen(parsed.host, parsed.port, Served(parsed.served_model_name, tuple(parsed.adapter)), options)
     return 0
 
 
-def _listen(host: str, port: int, names: tuple[str, ...], options: Options) -> None:
+def _listen(host: str, port: int, served: Served, options: Options) -> None:
     with socket.create_server((host, port), backlog=BACKLOG) as listener:
         endpoint = "http://{}:{}".format(*listener.getsockname()[:2])
         key = os.environ.get(KEY_VARIABLE, "")
-        uvloop.run(serve(listener, names, options, key, lambda: _say(report("ready", 1, f"endpoint={endpoint}"))))
+        uvloop.run(serve(listener, served, options, key, lambda: _say(report("ready", 1, f"endpoint={endpoint}"))))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: any free port, told in the log")
     parser.add_argument("--served-model-name", type=_names, required=True, metavar="NAME[,NAME]")
+    parser.add_argument("--adapter", action="append", default=[], metavar="NAME", help="served beside the model")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     return parser
 

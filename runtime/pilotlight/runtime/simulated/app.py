@@ -13,7 +13,7 @@ from typing import Any
 
 from . import replies
 from .engine import Engine, Job
-from .requests import Generation, RefusedError, read_chat, read_completion, read_embedding
+from .requests import Generation, RefusedError, Served, read_chat, read_completion, read_embedding
 from .sequence import Delta, Limits, Sequence
 from .tokens import Continuation
 
@@ -82,9 +82,9 @@ class Exchange:
 class App:
     """Routes one engine's requests; without `key` everybody may call."""
 
-    def __init__(self, engine: Engine, names: tuple[str, ...], key: str = "") -> None:
+    def __init__(self, engine: Engine, served: Served, key: str = "") -> None:
         self._engine = engine
-        self._names = names
+        self._served = served
         self._key = hashlib.sha256(key.encode()).digest() if key else None
         self._created = int(time.time())
         generates, pools = engine.options.runner != "pooling", engine.options.runner != "generate"
@@ -146,23 +146,24 @@ class App:
         await exchange.json({"server_load": self._engine.running + self._engine.waiting})
 
     async def _models(self, exchange: Exchange) -> None:
-        await exchange.json(replies.models(self._names, self._engine.options, self._created))
+        await exchange.json(replies.models(self._served, self._engine.options, self._created))
 
     async def _chat(self, exchange: Exchange) -> None:
-        request = read_chat(await self._body(exchange), self._names, self._engine.options)
+        request = read_chat(await self._body(exchange), self._served, self._engine.options)
         await self._generate(exchange, request, f"chatcmpl-{_base_id(exchange)}")
 
     async def _completion(self, exchange: Exchange) -> None:
-        request = read_completion(await self._body(exchange), self._names, self._engine.options)
+        request = read_completion(await self._body(exchange), self._served, self._engine.options)
         await self._generate(exchange, request, f"cmpl-{_base_id(exchange)}")
 
     async def _embedding(self, exchange: Exchange) -> None:
-        request = read_embedding(await self._body(exchange), self._names, self._engine.options)
+        request = read_embedding(await self._body(exchange), self._served, self._engine.options)
         self._admit()
         job = Job()
-        sequences = [Sequence(prompt, None, Limits(max_tokens=1), job) for prompt in request.prompts]
+        salt = self._served.salt(request.model)
+        sequences = [Sequence(prompt, None, Limits(max_tokens=1), job, salt) for prompt in request.prompts]
         self._engine.submit(job, sequences)
-        body = replies.embeddings(f"embd-{_base_id(exchange)}", self._names[0], request)
+        body = replies.embeddings(f"embd-{_base_id(exchange)}", request)
         await self._while_connected(exchange, job, self._answer(exchange, job, lambda _: body))
 
     async def _body(self, exchange: Exchange) -> bytes:
@@ -181,7 +182,7 @@ class App:
         self._admit()
         job = Job()
         self._engine.submit(job, self._sequences(request, job))
-        writer = replies.Writer(id_, self._names[0], request)
+        writer = replies.Writer(id_, request)
         if request.stream:
             cut = self._engine.options.simulated_drop_after_tokens if self._engine.fails("drop") else None
             answer = self._stream(exchange, job, writer, cut)
@@ -193,8 +194,9 @@ class App:
         options = self._engine.options
         seed = options.seed if request.seed is None else request.seed
         seeds = [0] * request.n if request.greedy else [seed * 16_411 + index + 1 for index in range(request.n)]
+        salt = self._served.salt(request.model)
         return [
-            Sequence(prompt, Continuation(prompt, seed, options.simulated_mean_tokens), limits, job)
+            Sequence(prompt, Continuation(prompt, seed, options.simulated_mean_tokens, salt), limits, job, salt)
             for prompt, limits in zip(request.prompts, request.limits, strict=True)
             for seed in seeds
         ]

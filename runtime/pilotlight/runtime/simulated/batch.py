@@ -24,9 +24,12 @@ class PrefixCache:
         self._blocks = blocks
         self._known: OrderedDict[tuple[int, int], None] = OrderedDict()
 
-    def admit(self, prompt: tuple[int, ...]) -> int:
-        """Remember a prompt; the answer is how many of its leading tokens were known, at least one less than all."""
-        hit, missed, state = 0, False, 0
+    def admit(self, prompt: tuple[int, ...], salt: int = 0) -> int:
+        """Remember a prompt; the answer is how many of its leading tokens were known, at most one less than all.
+
+        Prompts of different `salt` share nothing.
+        """
+        hit, missed, state = 0, False, salt
         for end in range(self._block_size, len(prompt) + 1, self._block_size):
             state = digest(prompt[end - self._block_size : end], state)
             block = (end, state)
@@ -111,7 +114,7 @@ class Batch:
             if sequence.stalled:
                 self._stalled.add(sequence)
                 continue
-            sequence.cached = self._cache.admit(sequence.prompt) if self._cache else 0
+            sequence.cached = self._cache.admit(sequence.prompt, sequence.salt) if self._cache else 0
             draw = next(self._draws)
             seconds = self._timing.prefill_seconds(len(sequence.prompt) - sequence.cached, draw)
             heappush(self._prefilling, (now + seconds, draw, sequence))

@@ -41,13 +41,13 @@ class Options(BaseModel):
     simulated_mean_tokens: int = Field(128, ge=1, le=2**32, description="mean length of an answer that ends by itself")
     simulated_dimensions: int = Field(384, ge=1, le=65_536, description="of an embedding")
 
-    simulated_import_seconds: float = Field(0.0, ge=0, le=3600)
-    simulated_load_seconds: float = Field(0.0, ge=0, le=3600)
-    simulated_warmup_seconds: float = Field(0.0, ge=0, le=3600)
+    simulated_import_seconds: float = Field(0.0, ge=0, le=3600, description="a start's phase `import`")
+    simulated_load_seconds: float = Field(0.0, ge=0, le=3600, description="a start's phase `load`")
+    simulated_warmup_seconds: float = Field(0.0, ge=0, le=3600, description="a start's phase `warmup`")
 
-    simulated_fail_phase: Literal["", "import", "load", "warmup"] = ""
+    simulated_fail_phase: Literal["", "import", "load", "warmup"] = Field("", description="the start fails in it")
     simulated_fail_code: int = Field(1, ge=1, le=255, description="exit status of a failed start or a crash")
-    simulated_fail_message: str = Field("simulated failure", max_length=1000)
+    simulated_fail_message: str = Field("simulated failure", max_length=1000, description="last line of a failed start")
     simulated_crash_after_requests: int | None = Field(None, ge=0, description="the next one after these kills it")
     simulated_crash_after_tokens: int | None = Field(None, ge=1, description="made in all, over all sequences")
     simulated_stall_requests: int = Field(0, ge=0, description="the first so many never get an answer")

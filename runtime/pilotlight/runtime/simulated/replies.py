@@ -6,12 +6,12 @@ import base64
 import json
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .mixing import fraction
 from .options import Options
-from .requests import Embedding, Generation, RefusedError
+from .requests import Embedding, Generation, RefusedError, Served
 from .sequence import Delta
 from .tokens import digest
 
@@ -33,13 +33,14 @@ def error(refused: RefusedError) -> Json:
     return {"error": fields}
 
 
-def models(names: Iterable[str], options: Options, created: int) -> Json:
-    """The list of models; every served name is one."""
-    cards = [_model(name, options.max_model_len, created) for name in names]
+def models(served: Served, options: Options, created: int) -> Json:
+    """The list of models: every served name is one, and every adapter, whose parent is the first name."""
+    cards = [_model(name, None, options.max_model_len, created) for name in served.names]
+    cards += [_model(name, served.names[0], None, created) for name in served.adapters]
     return {"object": "list", "data": cards}
 
 
-def _model(name: str, context: int, created: int) -> Json:
+def _model(name: str, parent: str | None, context: int | None, created: int) -> Json:
     permission: Json = {
         "id": f"modelperm-{name}",
         "object": "model_permission",
@@ -60,7 +61,7 @@ def _model(name: str, context: int, created: int) -> Json:
         "created": created,
         "owned_by": "vllm",
         "root": name,
-        "parent": None,
+        "parent": parent,
         "max_model_len": context,
         "permission": [permission],
     }
@@ -75,13 +76,12 @@ class Writer:
     """Writes one answer to a generation, streamed or whole."""
 
     id: str
-    model: str
     request: Generation
     created: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
         kind = "chat.completion.chunk" if self.request.chat else "text_completion"
-        head = to_json({"id": self.id, "object": kind, "created": self.created, "model": self.model})
+        head = to_json({"id": self.id, "object": kind, "created": self.created, "model": self.request.model})
         self._head = f'data: {head[:-1]},"choices":['
         self._counts = [0] * (len(self.request.prompts) * self.request.n)
 
@@ -119,7 +119,7 @@ class Writer:
             "id": self.id,
             "object": "chat.completion" if self.request.chat else "text_completion",
             "created": self.created,
-            "model": self.model,
+            "model": self.request.model,
             "choices": [self._whole_choice(index, delta) for index, delta in enumerate(deltas)],
             "service_tier": None,
             "system_fingerprint": FINGERPRINT,
@@ -178,7 +178,7 @@ class Writer:
         return {"index": index, "text": delta.text, **end}
 
 
-def embeddings(id_: str, model: str, request: Embedding) -> Json:
+def embeddings(id_: str, request: Embedding) -> Json:
     """Unit vectors that depend on the tokens alone."""
     vectors = [_vector(prompt, request.dimensions) for prompt in request.prompts]
     data = [
@@ -188,7 +188,7 @@ def embeddings(id_: str, model: str, request: Embedding) -> Json:
     total = usage(sum(map(len, request.prompts)), 0)
     total |= {"prompt_tokens_details": None, "completion_tokens_details": None}
     created = int(time.time())
-    return {"id": id_, "object": "list", "created": created, "model": model, "data": data, "usage": total}
+    return {"id": id_, "object": "list", "created": created, "model": request.model, "data": data, "usage": total}
 
 
 def _vector(prompt: Sequence[int], width: int) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TypeVar
+from zlib import crc32
 
 from pydantic import ValidationError
 
@@ -27,9 +28,31 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True)
+class Served:
+    """The names that an engine answers to: of its model, the first of which it calls itself, and of adapters."""
+
+    names: tuple[str, ...]
+    adapters: tuple[str, ...] = ()
+
+    def resolve(self, asked: str | None) -> str:
+        """The name in the answer. Raises `RefusedError` for a name that is not served."""
+        if asked in self.adapters:
+            return asked
+        if asked and asked not in self.names:
+            message = f"The model `{asked[:200]}` does not exist. Valid aliases: {', '.join(self.names)}."
+            raise RefusedError(message, "NotFoundError", "model", 404)
+        return self.names[0]
+
+    def salt(self, resolved: str) -> int:
+        """Tells an adapter's answers and cached prompts from those of the model itself, which has 0."""
+        return crc32(resolved.encode()) if resolved in self.adapters else 0
+
+
+@dataclass(frozen=True)
 class Generation:
     """A checked request for text."""
 
+    model: str  # as resolved
     chat: bool
     prompts: tuple[tuple[int, ...], ...]
     limits: tuple[Limits, ...]  # one for each prompt
@@ -46,6 +69,7 @@ class Generation:
 class Embedding:
     """A checked request for vectors."""
 
+    model: str  # as resolved
     prompts: tuple[tuple[int, ...], ...]
     dimensions: int
     base64: bool
@@ -54,25 +78,25 @@ class Embedding:
 _Model = TypeVar("_Model", Chat, Completion, Embeddings)
 
 
-def read_chat(body: bytes, names: tuple[str, ...], options: Options) -> Generation:
+def read_chat(body: bytes, served: Served, options: Options) -> Generation:
     """Read the body of a chat completion. Raises `RefusedError`."""
-    request = _parse(Chat, body, names)
+    request, model = _parse(Chat, body, served)
     prompt = tuple(encode_chat((message.role, message.text) for message in request.messages))
     limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
     param = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
-    return _generation(request, (prompt,), limit, param, options)
+    return _generation(request, model, (prompt,), limit, param, options)
 
 
-def read_completion(body: bytes, names: tuple[str, ...], options: Options) -> Generation:
+def read_completion(body: bytes, served: Served, options: Options) -> Generation:
     """Read the body of a completion. Raises `RefusedError`."""
-    request = _parse(Completion, body, names)
+    request, model = _parse(Completion, body, served)
     limit = 16 if request.max_tokens is None else request.max_tokens
-    return _generation(request, _prompts(request.prompt, "prompt"), limit, "max_tokens", options)
+    return _generation(request, model, _prompts(request.prompt, "prompt"), limit, "max_tokens", options)
 
 
-def read_embedding(body: bytes, names: tuple[str, ...], options: Options) -> Embedding:
+def read_embedding(body: bytes, served: Served, options: Options) -> Embedding:
     """Read the body of an embedding request. Raises `RefusedError`."""
-    request = _parse(Embeddings, body, names)
+    request, model = _parse(Embeddings, body, served)
     prompts = _prompts(request.input, "input")
     for prompt in prompts:
         _check_length(prompt, options.max_model_len)
@@ -81,18 +105,15 @@ def read_embedding(body: bytes, names: tuple[str, ...], options: Options) -> Emb
         raise RefusedError(
             f"dimensions must be at most {options.simulated_dimensions}, got {width}.", param="dimensions"
         )
-    return Embedding(prompts, width, request.encoding_format == "base64")
+    return Embedding(model, prompts, width, request.encoding_format == "base64")
 
 
-def _parse(kind: type[_Model], body: bytes, names: tuple[str, ...]) -> _Model:
+def _parse(kind: type[_Model], body: bytes, served: Served) -> tuple[_Model, str]:
     try:
         request = kind.model_validate_json(body)
     except ValidationError as error:
         raise _invalid(error) from error
-    if request.model and request.model not in names:
-        message = f"The model `{request.model[:200]}` does not exist. Valid aliases: {', '.join(names)}."
-        raise RefusedError(message, "NotFoundError", "model", 404)
-    return request
+    return request, served.resolve(request.model)
 
 
 def _invalid(error: ValidationError) -> RefusedError:
@@ -125,7 +146,12 @@ def _prompts(given: str | list[str] | list[int] | list[list[int]], param: str) -
 
 
 def _generation(
-    request: Chat | Completion, prompts: tuple[tuple[int, ...], ...], limit: int | None, param: str, options: Options
+    request: Chat | Completion,
+    model: str,
+    prompts: tuple[tuple[int, ...], ...],
+    limit: int | None,
+    param: str,
+    options: Options,
 ) -> Generation:
     n = 1 if request.n is None else request.n
     _check_features(request)
@@ -135,6 +161,7 @@ def _generation(
         raise RefusedError(message + "Please request fewer output tokens.", param=param)
     stream_options = request.stream_options or StreamOptions()
     return Generation(
+        model=model,
         chat=isinstance(request, Chat),
         prompts=prompts,
         limits=tuple(_limits(request, prompt, limit, options.max_model_len) for prompt in prompts),

@@ -35,11 +35,16 @@ class Sequence:
     __slots__ = (
         "_continuation", "_ids", "_limits", "_longest_stop", "_text", "_told",
         "admitted_at", "arrived_at", "cached", "count", "finish_reason", "first_at",
-        "last_at", "owner", "prompt", "stalled", "stop_reason",
+        "last_at", "owner", "prompt", "salt", "stalled", "stop_reason",
     )  # fmt: skip
 
     def __init__(
-        self, prompt: tuple[int, ...], continuation: Continuation | None, limits: Limits, owner: object = None
+        self,
+        prompt: tuple[int, ...],
+        continuation: Continuation | None,
+        limits: Limits,
+        owner: object = None,
+        salt: int = 0,
     ) -> None:
         """Without a continuation it ends where a generating one would make its first token."""
         self._continuation = continuation
@@ -50,6 +55,7 @@ class Sequence:
         self._told = False
         self.prompt = prompt
         self.owner = owner
+        self.salt = salt
         self.cached = 0
         self.count = 0
         self.stalled = False

@@ -11,6 +11,7 @@ import uvicorn
 from .app import App
 from .engine import Engine
 from .options import Options
+from .requests import Served
 
 BACKLOG = 8192
 """Connections that the kernel keeps for us: a burst of a load test comes in one go."""
@@ -18,10 +19,10 @@ _KEEP_ALIVE_SECONDS = 5  # vLLM's default (VLLM_HTTP_TIMEOUT_KEEP_ALIVE)
 _GRACE_SECONDS = 1  # streams are drained by the supervisor, not here
 
 
-def server(engine: Engine, names: tuple[str, ...], key: str = "") -> uvicorn.Server:
+def server(engine: Engine, served: Served, key: str = "") -> uvicorn.Server:
     """The HTTP server of an engine; call its `serve(sockets=[...])`."""
     config = uvicorn.Config(
-        App(engine, names, key),
+        App(engine, served, key),
         http="httptools",
         ws="none",
         lifespan="off",
@@ -35,13 +36,11 @@ def server(engine: Engine, names: tuple[str, ...], key: str = "") -> uvicorn.Ser
     return uvicorn.Server(config)
 
 
-async def serve(
-    listener: socket.socket, names: tuple[str, ...], options: Options, key: str, ready: Callable[[], None]
-) -> None:
+async def serve(listener: socket.socket, served: Served, options: Options, key: str, ready: Callable[[], None]) -> None:
     """Serve until a signal; a simulated crash ends the process without a farewell."""
-    engine = Engine(options, names[0], lambda: os._exit(options.simulated_fail_code))
+    engine = Engine(options, served.names[0], lambda: os._exit(options.simulated_fail_code))
     ready()
     try:
-        await server(engine, names, key).serve(sockets=[listener])
+        await server(engine, served, key).serve(sockets=[listener])
     finally:
         engine.close()

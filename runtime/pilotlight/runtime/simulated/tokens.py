@@ -83,9 +83,9 @@ class Continuation:
 
     __slots__ = ("_end_below", "_seed", "_state")
 
-    def __init__(self, prompt: Sequence[int], seed: int, mean_tokens: int) -> None:
-        """`mean_tokens`: how many tokens a turn has on average before it ends by itself."""
-        self._state = digest(prompt)
+    def __init__(self, prompt: Sequence[int], seed: int, mean_tokens: int, salt: int = 0) -> None:
+        """`mean_tokens`: how many tokens a turn has on average before it ends by itself; `salt` tells models apart."""
+        self._state = digest(prompt, salt)
         self._seed = mix(seed) & ~0xFFFFFFFF
         self._end_below = (1 << 32) // mean_tokens
 
