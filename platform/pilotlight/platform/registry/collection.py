@@ -8,6 +8,7 @@ collection saw the pin, or the push sees what the collection took.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -48,7 +49,10 @@ class Collector:
         """Raises CollectionRunningError when another one runs."""
         if lease_until(self._store) > self._clock():
             raise CollectionRunningError("another garbage collection is running")
-        self._store.put(LEASE, json.dumps({"until": self._until}).encode())
+        mine = json.dumps({"until": self._until, "owner": uuid.uuid4().hex}).encode()
+        self._store.put(LEASE, mine)
+        if read_small(self._store, LEASE, 1000) != mine:
+            raise CollectionRunningError("another garbage collection is running")
         try:
             return self._sweep()
         finally:

@@ -6,10 +6,10 @@ import json
 import math
 import stat
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Literal, Protocol
 
 from pilotlight.platform.registry.errors import ModelRefusedError
 from pilotlight.runtime.models import FILE_LIMIT, BadManifestError, check_path, load_json
@@ -23,6 +23,19 @@ _INDEX = ".safetensors.index.json"
 _LISTED = 5  # problems of one kind that are spelled out
 
 
+class Content(Protocol):
+    """A file that is judged: on disk before a push, in the store before the platform lets a push be seen."""
+
+    @property
+    def path(self) -> str:
+        """Its place in the model."""
+
+    @property
+    def size(self) -> int: ...
+
+    def open(self) -> BinaryIO: ...
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """A file to push: where it will be in the model, and where it is now."""
@@ -32,23 +45,34 @@ class SourceFile:
     size: int  # bytes
     modified_ns: int
 
+    def open(self) -> BinaryIO:
+        return self.source.open("rb")
+
 
 @dataclass(frozen=True)
-class Inspected:
-    """A folder that may be pushed."""
+class Judged:
+    """What the files say of the model."""
 
     kind: Literal["model", "adapter"]
-    files: tuple[SourceFile, ...]
     tensors: Mapping[str, TensorInfo]
     config: Mapping[str, object]
     remote_code: bool
 
 
+@dataclass(frozen=True)
+class Inspected:
+    """A folder that may be pushed."""
+
+    files: tuple[SourceFile, ...]
+    judged: Judged
+
+
 @dataclass
 class _Findings:
-    files: dict[str, SourceFile]
-    problems: list[str] = field(default_factory=list)
+    files: Mapping[str, Content]
+    problems: list[str]
     headers: dict[str, dict[str, TensorInfo]] = field(default_factory=dict)
+    indexes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def note(self, path: str, problem: str) -> None:
         self.problems.append(f"{path}: {problem}")
@@ -58,14 +82,13 @@ def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> Inspecte
     """Raises ModelRefusedError with everything that is wrong. Names beginning with a dot are left out."""
     problems: list[str] = []
     files = dict(sorted(_listed(folder, problems)))
-    return inspect_files(str(folder), files, problems, trust_remote_code=trust_remote_code)
+    judged = judge(str(folder), files, problems, trust_remote_code=trust_remote_code)
+    return Inspected(tuple(files.values()), judged)
 
 
-def inspect_files(
-    where: str, files: Mapping[str, SourceFile], problems: list[str], *, trust_remote_code: bool
-) -> Inspected:
+def judge(where: str, files: Mapping[str, Content], problems: list[str], *, trust_remote_code: bool) -> Judged:
     """`files` by their path in the model. Raises ModelRefusedError, `problems` among its own."""
-    found = _Findings(dict(files), problems)
+    found = _Findings(files, problems)
     _check_pickles(found)
     kind = _kind(found)
     config = _config(found, "adapter_config.json" if kind == "adapter" else "config.json")
@@ -79,16 +102,14 @@ def inspect_files(
     tensors = _tensors(found, kind)
     if found.problems:
         raise ModelRefusedError(where, found.problems)
-    return Inspected(kind, tuple(found.files[path] for path in sorted(files)), tensors, config, bool(remote))
+    return Judged(kind, tensors, config, bool(remote))
 
 
 def _listed(folder: Path, problems: list[str]) -> Iterator[tuple[str, SourceFile]]:
     if folder.is_symlink() or not folder.is_dir():
         raise ModelRefusedError(str(folder), ["not a folder"])
-    count = 0
-    for source in walk(folder):
+    for count, source in enumerate(walk(folder), 1):
         path = source.relative_to(folder).as_posix()
-        count += 1
         if count > FILE_LIMIT:
             raise ModelRefusedError(str(folder), [f"more than {FILE_LIMIT} files"])
         status = source.lstat()
@@ -121,22 +142,22 @@ def well_named(path: str, problems: list[str]) -> bool:
     return True
 
 
-def is_pickle(file: SourceFile) -> bool:
+def is_pickle(file: Content) -> bool:
     """By its ending, or by what it begins with."""
-    if file.source.suffix.lower() in PICKLES or Path(file.path).suffix.lower() in PICKLES:
+    if PurePosixPath(file.path).suffix.lower() in PICKLES:
         return True
     if file.path.endswith((".safetensors", ".json", ".txt", ".md")):
         return False
-    with file.source.open("rb") as data:
+    with file.open() as data:
         first = data.read(4)
     if first == b"PK\x03\x04":
-        return _zips_pickle(file.source)
+        return _zips_pickle(file)
     return first[:1] == b"\x80" and first[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
 
 
-def _zips_pickle(source: Path) -> bool:
+def _zips_pickle(file: Content) -> bool:
     try:
-        with zipfile.ZipFile(source) as archive:
+        with file.open() as data, zipfile.ZipFile(data) as archive:
             return any(name.endswith(".pkl") for name in archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError):
         return True  # it says that it is an archive and cannot be looked into
@@ -180,7 +201,8 @@ def _load(found: _Findings, path: str, limit: int) -> object:
         found.note(path, f"larger than {limit} bytes")
         return None
     try:
-        return load_json(found.files[path].source.read_bytes(), limit)
+        with found.files[path].open() as data:
+            return load_json(data.read(limit + 1), limit)
     except BadManifestError as error:
         found.note(path, str(error))
         return None
@@ -191,7 +213,7 @@ def _remote_code(found: _Findings) -> list[str]:
     reasons = [path for path in found.files if path.endswith(".py")]
     for path in found.files:
         name = path.rpartition("/")[2]
-        if name.endswith("config.json") and _anywhere(_load_quietly(found, path), lambda key: key == "auto_map"):
+        if name.endswith("config.json") and _anywhere(_load_quietly(found, path), "auto_map"):
             reasons.append(f"auto_map in {path}")
         if name == "modules.json" and not _all_known(_load_quietly(found, path)):
             reasons.append(f"module types in {path}")
@@ -207,9 +229,9 @@ def _load_quietly(found: _Findings, path: str) -> object:
     return loaded
 
 
-def _anywhere(value: object, wanted: Callable[[object], bool]) -> bool:
+def _anywhere(value: object, wanted: str) -> bool:
     if isinstance(value, dict):
-        return any(wanted(key) or _anywhere(item, wanted) for key, item in value.items())
+        return wanted in value or any(_anywhere(item, wanted) for item in value.values())
     return isinstance(value, list) and any(_anywhere(item, wanted) for item in value)
 
 
@@ -228,9 +250,9 @@ def _read_headers(found: _Findings) -> None:
                 found.note(path, f"not a sound safetensors file: {error}")
 
 
-def read_file_header(file: SourceFile) -> dict[str, TensorInfo]:
+def read_file_header(file: Content) -> dict[str, TensorInfo]:
     """Raises BadHeaderError."""
-    with file.source.open("rb") as data:
+    with file.open() as data:
         length = header_length(data.read(8), file.size)
         return read_header(data.read(length), file.size, file.path)
 
@@ -260,13 +282,7 @@ def _merge(found: _Findings, tensors: dict[str, TensorInfo], path: str) -> None:
 
 
 def _shards(found: _Findings, index: str) -> list[str]:
-    if index not in found.files:
-        return []
-    return sorted(set(_weight_map(_load_again(found, index)).values()) & found.files.keys())
-
-
-def _load_again(found: _Findings, index: str) -> object:
-    return _load(_Findings(found.files), index, INDEX_LIMIT)
+    return sorted(set(found.indexes.get(index, {}).values()) & found.files.keys())
 
 
 def _weight_map(index: object) -> dict[str, str]:
@@ -278,7 +294,7 @@ def _weight_map(index: object) -> dict[str, str]:
 
 def _check_index(found: _Findings, index: str) -> None:
     loaded = _load(found, index, INDEX_LIMIT)
-    names = _weight_map(loaded)
+    names = found.indexes[index] = _weight_map(loaded)
     if loaded is not None and not names:
         found.note(index, "no weight_map from tensors to files")
     folder = index.rpartition("/")[0]

@@ -82,7 +82,8 @@ def hash_files(found: Inspected, report: Report | None) -> tuple[HashedFile, ...
 
 def manifest_of(found: Inspected, files: Iterable[HashedFile]) -> ModelManifest:
     entries = tuple(ModelFile(file.source.path, file.source.size, file.digest) for file in files)
-    return ModelManifest(found.kind, entries, found.tensors, found.config, found.remote_code)
+    judged = found.judged
+    return ModelManifest(judged.kind, entries, judged.tensors, judged.config, judged.remote_code)
 
 
 def _hashed(file: SourceFile, counter: Counter) -> HashedFile:
@@ -98,7 +99,7 @@ def _hashed(file: SourceFile, counter: Counter) -> HashedFile:
 
 
 def _pieces(file: SourceFile, size: int) -> Iterator[bytes]:
-    with file.source.open("rb") as data:
+    with file.open() as data:
         while piece := data.read(size):
             yield piece
 
@@ -161,7 +162,7 @@ class Uploader:
 
 
 def _read_part(file: HashedFile, number: int) -> bytes:
-    with file.source.source.open("rb") as source:
+    with file.source.open() as source:
         source.seek((number - 1) * file.part_bytes)
         data = source.read(file.part_bytes)
     if hashlib.sha256(data).hexdigest() != file.part_digests[number - 1]:

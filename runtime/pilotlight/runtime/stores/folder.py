@@ -154,9 +154,12 @@ class FolderStore:
 
     def _upload_folder(self, upload: Upload) -> Path:
         folder = self._root / _UPLOADS / _upload_name(upload)
-        if not folder.is_dir():
-            raise ObjectNotFoundError(f"the upload of {upload.key!r} is gone", key=upload.key)
-        return folder
+        try:
+            if self._upload(folder).key == upload.key:
+                return folder
+        except (OSError, ValueError):
+            pass
+        raise ObjectNotFoundError(f"the upload of {upload.key!r} is gone", key=upload.key)
 
     def _upload(self, folder: Path) -> Upload:
         key = json.loads((folder / "key.json").read_bytes())["key"]

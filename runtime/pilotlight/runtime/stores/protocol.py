@@ -6,11 +6,11 @@ Synchronous and safe to call from several threads: parallel ranged reads are sev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pilotlight.runtime.stores.errors import ObjectCorruptError, ObjectTooLargeError
+from pilotlight.runtime.stores.errors import ObjectCorruptError, ObjectTooLargeError, StoreUnavailableError
 
 CHUNK_BYTES = 1 << 20
 """Most bytes in one chunk of a streamed read: enough for throughput, small beside any process."""
@@ -88,7 +88,10 @@ class ObjectStore(Protocol):
         """Unfinished uploads of one key, or of all. (MinIO lists them by whole keys only, so there is no prefix.)"""
 
     def parts(self, upload: Upload) -> tuple[Part, ...]:
-        """Parts that have arrived, by number; one sent twice may stand twice (SeaweedFS). Raises ObjectNotFoundError when the upload is gone."""
+        """Parts that have arrived, by number; one sent twice may stand twice (SeaweedFS).
+
+        Raises ObjectNotFoundError when the upload is gone.
+        """
 
     def put_part(self, upload: Upload, number: int, data: bytes) -> Part:
         """Send part `number` (1 to 10,000); all but the last are at least 5 MiB on S3."""
@@ -118,3 +121,26 @@ def read_into(store: ObjectStore, key: str, start: int, buffer: memoryview) -> N
         filled += len(chunk)
     if filled != len(buffer):
         raise ObjectCorruptError(f"object {key!r} ends {len(buffer) - filled} bytes early", key=key)
+
+
+def resumed(
+    read_once: Callable[[int, int], Iterator[bytes]], key: str, start: int, length: int, attempts: int
+) -> Iterator[bytes]:
+    """For stores over a network: read `length` bytes from `start` on, resuming where a connection breaks.
+
+    `read_once(start, length)` reads from a byte on until it raises StoreUnavailableError, of which `attempts` in a row
+    may pass without a byte of progress.
+    """
+    idle, end = 0, start + length
+    while start < end:
+        before = start
+        try:
+            for chunk in read_once(start, end - start):
+                start += len(chunk)
+                yield chunk
+            if start < end:
+                raise ObjectCorruptError(f"object {key!r} ends {end - start} bytes early", key=key)
+        except StoreUnavailableError:
+            idle = idle + 1 if start == before else 1
+            if idle >= attempts:
+                raise

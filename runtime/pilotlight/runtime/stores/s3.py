@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NoReturn, cast
 
 import boto3
@@ -31,7 +32,7 @@ from pilotlight.runtime.stores.errors import (
     StoreUnavailableError,
 )
 from pilotlight.runtime.stores.keys import check_key, check_prefix
-from pilotlight.runtime.stores.protocol import CHUNK_BYTES, ObjectInfo, Part, Upload
+from pilotlight.runtime.stores.protocol import CHUNK_BYTES, ObjectInfo, Part, Upload, resumed
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -113,19 +114,7 @@ class S3Store:
     def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         check_key(key)
         left = max(self.stat(key).size - start, 0) if length is None else length
-        idle, position = 0, start
-        while left > 0:
-            before = left
-            try:
-                for chunk in self._read_once(key, position, left):
-                    position, left = position + len(chunk), left - len(chunk)
-                    yield chunk
-                if left:
-                    raise ObjectCorruptError(f"object {key!r} ends {left} bytes early", key=key)
-            except StoreUnavailableError:
-                idle = idle + 1 if left == before else 1
-                if idle >= self._options.attempts:
-                    raise
+        return resumed(partial(self._read_once, key), key, start, left, self._options.attempts)
 
     def put(self, key: str, data: bytes) -> None:
         with _translated(check_key(key)):

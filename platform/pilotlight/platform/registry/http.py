@@ -1,0 +1,292 @@
+"""The registry through the control API: a thin shell of HTTP around `Guard`.
+
+    GET    /{bucket}/objects?prefix=                        one JSON object a line
+    HEAD   /{bucket}/objects/{key}?repository=              Content-Length, X-Pilotlight-Modified
+    GET    /{bucket}/objects/{key}?repository=              Range: bytes=A-B
+    PUT    /{bucket}/objects/{key}?repository=              small objects, digest checked
+    DELETE /{bucket}/objects/{key}?repository=
+    POST   /{bucket}/uploads/{key}?repository=              begin; with upload=: complete, {"parts": [...]}
+    GET    /{bucket}/uploads/{key}?repository=              unfinished uploads; with upload=: its parts
+    PUT    /{bucket}/uploads/{key}?repository=&upload=&part=
+    DELETE /{bucket}/uploads/{key}?repository=&upload=
+    POST   /{bucket}/collection                             {"grace": seconds}, admins only
+
+Errors are `{"error": {"code", "message"}}`; `code` is the error's class, so that the client raises the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import asdict
+from typing import cast
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from pilotlight.platform.registry.errors import (
+    BadReferenceError,
+    CollectionRunningError,
+    IncompleteModelError,
+    ModelRefusedError,
+    NotAllowedError,
+    RegistryError,
+)
+from pilotlight.platform.registry.guard import Guard, References
+from pilotlight.platform.registry.refs import check_repository
+from pilotlight.platform.registry.registry import Registry
+from pilotlight.platform.registry.rights import Caller
+from pilotlight.platform.registry.wire import MODIFIED
+from pilotlight.runtime.models import MANIFEST_LIMIT, BadManifestError, load_json
+from pilotlight.runtime.stores import (
+    InvalidKeyError,
+    ObjectCorruptError,
+    ObjectInfo,
+    ObjectNotFoundError,
+    ObjectTooLargeError,
+    Part,
+    StoreDeniedError,
+    StoreError,
+    StoreUnavailableError,
+    Upload,
+)
+
+PART_LIMIT = 128 * 2**20
+"""Largest part, bytes: files of up to 1.25 TB in 10,000 parts."""
+BODIES = 8
+"""Bodies held in memory at a time; usual parts have 16 MiB, so 128 MiB; more uploads wait."""
+STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (ObjectNotFoundError, 404),
+    (InvalidKeyError, 400),
+    (BadReferenceError, 400),
+    (BadManifestError, 422),
+    (ModelRefusedError, 422),
+    (IncompleteModelError, 409),
+    (ObjectCorruptError, 422),
+    (ObjectTooLargeError, 413),
+    (NotAllowedError, 403),
+    (CollectionRunningError, 503),
+    (StoreUnavailableError, 503),
+    (StoreDeniedError, 502),
+)
+_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})?")
+
+Authorize = Callable[[Request], Awaitable[Caller]]
+"""Says who calls; raises Starlette's HTTPException (401) for nobody."""
+RegistryForBucket = Callable[[str], Registry | None]
+Record = Callable[[Caller, str, str], None]
+"""Told of every change that can be seen: caller, action (push, untag, collect), and what it was done to."""
+
+
+def registry_routes(
+    registry_for_bucket: RegistryForBucket,
+    authorize: Authorize,
+    live: Callable[[], Iterable[str]] = tuple,
+    record: Record = lambda _caller, _action, _subject: None,
+) -> list[Route]:
+    """Mounted under `/api/v1alpha1/registry`. `live` gives the manifest digests that a collection must keep."""
+    shell = _Shell(registry_for_bucket, authorize, live, record)
+    return [
+        Route("/{bucket}/objects", shell.answer(shell.list_objects)),
+        Route("/{bucket}/objects/{key:path}", shell.answer(shell.stat_object), methods=["HEAD"]),
+        Route("/{bucket}/objects/{key:path}", shell.answer(shell.read_object), methods=["GET"]),
+        Route("/{bucket}/objects/{key:path}", shell.answer(shell.put_object), methods=["PUT"]),
+        Route("/{bucket}/objects/{key:path}", shell.answer(shell.delete_object), methods=["DELETE"]),
+        Route("/{bucket}/uploads/{key:path}", shell.answer(shell.post_upload), methods=["POST"]),
+        Route("/{bucket}/uploads/{key:path}", shell.answer(shell.get_upload), methods=["GET"]),
+        Route("/{bucket}/uploads/{key:path}", shell.answer(shell.put_part), methods=["PUT"]),
+        Route("/{bucket}/uploads/{key:path}", shell.answer(shell.delete_upload), methods=["DELETE"]),
+        Route("/{bucket}/collection", shell.answer(shell.collect), methods=["POST"]),
+    ]
+
+
+class _Shell:
+    def __init__(
+        self,
+        registry_for_bucket: RegistryForBucket,
+        authorize: Authorize,
+        live: Callable[[], Iterable[str]],
+        record: Record,
+    ) -> None:
+        self._registry_for_bucket = registry_for_bucket
+        self._authorize = authorize
+        self._live = live
+        self._record = record
+        self._references: dict[str, References] = {}
+        self._bodies = asyncio.Semaphore(BODIES)
+
+    def answer(
+        self, endpoint: Callable[[Request, Caller], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def answered(request: Request) -> Response:
+            caller = await self._authorize(request)
+            try:
+                return await endpoint(request, caller)
+            except ClientDisconnect:
+                return Response(status_code=499)  # nobody is left to read it
+            except (StoreError, RegistryError, BadManifestError) as error:
+                return _refusal(error)
+
+        return answered
+
+    async def list_objects(self, request: Request, caller: Caller) -> Response:
+        guard = self._guard(request, caller)
+        items = guard.list(request.query_params.get("prefix", ""))
+        first = await run_in_threadpool(lambda: next(items, None))  # an error becomes a status only before the body
+        return StreamingResponse(_lines(first, items), media_type="application/x-ndjson")
+
+    async def stat_object(self, request: Request, caller: Caller) -> Response:
+        guard = self._guard(request, caller)
+        info = await run_in_threadpool(guard.stat, request.path_params["key"])
+        return Response(headers={"Content-Length": str(info.size), MODIFIED: repr(info.modified)})
+
+    async def read_object(self, request: Request, caller: Caller) -> Response:
+        guard, key = self._guard(request, caller), request.path_params["key"]
+        size = (await run_in_threadpool(guard.stat, key)).size
+        start, end, partial = _range(request.headers.get("range"), size)
+        if start > end:
+            raise ObjectCorruptError(f"object {key!r} has only {size} bytes", key=key)
+        headers = {"Content-Length": str(end - start), "Accept-Ranges": "bytes"}
+        if partial:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        chunks = await run_in_threadpool(guard.read, key, start, end - start)
+        return StreamingResponse(chunks, 206 if partial else 200, headers, "application/octet-stream")
+
+    async def put_object(self, request: Request, caller: Caller) -> Response:
+        guard, key = self._guard(request, caller), request.path_params["key"]
+        async with self._bodies:
+            await run_in_threadpool(guard.put, key, await _body(request, MANIFEST_LIMIT))
+        if "/tags/" in key:
+            self._record(caller, "push", f"s3://{request.path_params['bucket']}/{key}")
+        return Response(status_code=204)
+
+    async def delete_object(self, request: Request, caller: Caller) -> Response:
+        guard, key = self._guard(request, caller), request.path_params["key"]
+        await run_in_threadpool(guard.delete, key)
+        if "/tags/" in key:
+            self._record(caller, "untag", f"s3://{request.path_params['bucket']}/{key}")
+        return Response(status_code=204)
+
+    async def post_upload(self, request: Request, caller: Caller) -> Response:
+        guard, key = self._guard(request, caller), request.path_params["key"]
+        if "upload" not in request.query_params:
+            return JSONResponse(asdict(await run_in_threadpool(guard.begin_upload, key)), 201)
+        parts = _parts(await _body(request, 4 * 2**20))
+        await run_in_threadpool(guard.complete_upload, _upload(request), parts)
+        return Response(status_code=204)
+
+    async def get_upload(self, request: Request, caller: Caller) -> Response:
+        guard, key = self._guard(request, caller), request.path_params["key"]
+        if "upload" in request.query_params:
+            parts = await run_in_threadpool(guard.parts, _upload(request))
+            return JSONResponse({"parts": [asdict(part) for part in parts]})
+        uploads = await run_in_threadpool(lambda: list(guard.uploads(key)))
+        return JSONResponse({"uploads": [asdict(upload) for upload in uploads]})
+
+    async def put_part(self, request: Request, caller: Caller) -> Response:
+        guard = self._guard(request, caller)
+        number = request.query_params.get("part", "")
+        if not number.isascii() or not number.isdigit() or len(number) > 5:
+            raise InvalidKeyError(f"part number {number[:20]!r} is not valid")
+        async with self._bodies:
+            data = await _body(request, PART_LIMIT)
+            part = await run_in_threadpool(guard.put_part, _upload(request), int(number), data)
+        return JSONResponse(asdict(part))
+
+    async def delete_upload(self, request: Request, caller: Caller) -> Response:
+        guard = self._guard(request, caller)
+        await run_in_threadpool(guard.abort_upload, _upload(request))
+        return Response(status_code=204)
+
+    async def collect(self, request: Request, caller: Caller) -> Response:
+        if not caller.admin:
+            raise NotAllowedError("only an admin key may collect")
+        registry = self._registry(request)
+        grace = _grace(await _body(request, 1000))
+        collected = await run_in_threadpool(lambda: registry.gc(self._live(), grace))
+        self._record(caller, "collect", f"s3://{request.path_params['bucket']}")
+        return JSONResponse(asdict(collected))
+
+    def _registry(self, request: Request) -> Registry:
+        bucket = request.path_params["bucket"]
+        registry = self._registry_for_bucket(bucket)
+        if registry is None:
+            raise ObjectNotFoundError(f"there is no bucket {bucket[:80]!r}")
+        return registry
+
+    def _guard(self, request: Request, caller: Caller) -> Guard:
+        store = self._registry(request).store
+        references = self._references.setdefault(request.path_params["bucket"], References(store))
+        repository = request.query_params.get("repository", "")
+        return Guard(store, references, caller, check_repository(repository) if repository else "")
+
+
+def _refusal(error: Exception) -> Response:
+    status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+    content: dict[str, object] = {"code": type(error).__name__, "message": str(error)}
+    if isinstance(error, ModelRefusedError):
+        content["problems"] = list(error.problems)
+    headers = {"Retry-After": "5"} if status == 503 else {}
+    return JSONResponse({"error": content}, status, headers)
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Raises ObjectTooLargeError as soon as it is."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > limit:
+            raise ObjectTooLargeError(f"the body is larger than {limit} bytes")
+    return bytes(data)
+
+
+def _range(header: str | None, size: int) -> tuple[int, int, bool]:
+    """First byte, byte after the last, and whether it is a part. Raises InvalidKeyError."""
+    if header is None:
+        return 0, size, False
+    found = _RANGE.fullmatch(header)
+    if not found:
+        raise InvalidKeyError(f"range {header[:60]!r} is not valid: expected bytes=A-B")
+    return int(found[1]), min(int(found[2]) + 1, size) if found[2] else size, True
+
+
+def _lines(first: ObjectInfo | None, rest: Iterator[ObjectInfo]) -> Iterator[bytes]:
+    if first is not None:
+        yield json.dumps(asdict(first)).encode() + b"\n"
+    for item in rest:
+        yield json.dumps(asdict(item)).encode() + b"\n"
+
+
+def _upload(request: Request) -> Upload:
+    return Upload(request.path_params["key"], request.query_params.get("upload", "")[:1000], 0.0)
+
+
+def _parts(body: bytes) -> list[Part]:
+    """Raises BadManifestError."""
+    loaded = load_json(body, 4 * 2**20)
+    items = loaded.get("parts") if isinstance(loaded, dict) else None
+    try:
+        return [_part(cast("dict[str, object]", item)) for item in items or ()]
+    except (TypeError, KeyError, AttributeError):
+        raise BadManifestError("parts: expected a list of number, size, etag and sha256") from None
+
+
+def _part(item: dict[str, object]) -> Part:
+    number, size, etag, sha = item["number"], item["size"], item["etag"], item["sha256"]
+    if not (type(number) is int and type(size) is int and isinstance(etag, str) and isinstance(sha, str)):
+        raise TypeError
+    if sha and not re.fullmatch("[0-9a-f]{64}", sha):
+        raise TypeError
+    return Part(number, size, etag, sha)
+
+
+def _grace(body: bytes) -> float:
+    loaded = load_json(body or b"{}", 1000)
+    grace = loaded.get("grace", 24 * 3600) if isinstance(loaded, dict) else None
+    if type(grace) not in (int, float) or not 0 <= cast("float", grace) < 10**9:
+        raise BadManifestError("grace: expected a number of seconds")
+    return float(cast("float", grace))
