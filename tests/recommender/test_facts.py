@@ -141,6 +141,16 @@ def test_weights_that_do_not_match_are_refused(llama: Make, told: dict[str, obje
     assert said in str(refusal.value)
 
 
+def test_absurd_numbers_in_a_configuration_cost_neither_time_nor_memory(llama: Make) -> None:
+    config, tensors = llama()
+
+    with pytest.raises(ModelMismatch, match="num_hidden_layers is 1000000000000"):
+        read_facts(config | {"num_hidden_layers": 10**12}, tensors)
+    absurd = dict.fromkeys(("hidden_size", "num_attention_heads", "vocab_size", "max_position_embeddings"), 10**4000)
+    facts = read_facts(config | absurd | {"model_type": "novel"}, tensors)
+    assert (facts.hidden_size, facts.context) == (576, 2048)
+
+
 def test_a_layer_missing_in_the_middle_is_named(llama: Make) -> None:
     with pytest.raises(ModelMismatch, match="layer 7 missing"):
         read_facts(*_without(llama(), "model.layers.7."))

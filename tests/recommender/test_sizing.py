@@ -164,6 +164,18 @@ def test_a_given_cache_size_is_kept_and_bounds_the_slots(smollm2: ModelFacts) ->
     assert sizing.slots == 4
 
 
+def test_few_tokens_in_a_step_bound_the_slots(smollm2: ModelFacts) -> None:
+    assert size(smollm2, SMALL, generate(max_num_batched_tokens=4)).slots == 4
+
+
+def test_a_step_holds_the_longest_prompt_where_prompts_cannot_be_split(smollm2: ModelFacts) -> None:
+    sizing = size(smollm2, SMALL, generate(enable_chunked_prefill=False))
+
+    assert sizing.options["max_num_batched_tokens"] == 8192
+    with pytest.raises(OptionRefused, match=r"set it to at least 8192, or engine.maxModelLen to at most 512"):
+        size(smollm2, SMALL, generate(enable_chunked_prefill=False, max_num_batched_tokens=512))
+
+
 def test_an_embedder_needs_no_cache_and_a_step_as_long_as_its_context() -> None:
     sizing = size(replace(EMBEDDER, context=8192), SMALL, SizingRequest("embed"))
 
@@ -181,6 +193,12 @@ def test_an_embedder_needs_no_cache_and_a_step_as_long_as_its_context() -> None:
             "engine.maxModelLen",
             "the model's context is 256",
             id="a longer context than the model's",
+        ),
+        pytest.param(
+            SizingRequest("embed", overrides={"max_num_batched_tokens": 128}),
+            "engine.maxNumBatchedTokens",
+            "an embedder reads whole prompts, of up to 256 tokens",
+            id="a step shorter than a prompt",
         ),
         pytest.param(SizingRequest("embed", cpu=4), "resources.cpu", "has 2 processors", id="more processors"),
         pytest.param(

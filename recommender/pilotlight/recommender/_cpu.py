@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pilotlight.recommender import _options
 from pilotlight.recommender._kv import KvDemand, KvPlan, Part, plan
+from pilotlight.recommender._steps import activation_bytes, most_slots, step_tokens
 from pilotlight.recommender._units import ENGINE_WIDTHS, GIB, MIB, ceil_div, human
 from pilotlight.recommender.errors import DoesNotFit, OptionRefused
 from pilotlight.recommender.facts import ModelFacts
@@ -63,7 +64,7 @@ def _demand(model: ModelFacts, machine: Machine, request: SizingRequest, dtype: 
     overrides = request.overrides
     width = _width(model, dtype)
     slots = _options.integer(overrides, "max_num_seqs")
-    most = slots or (SLOTS_LARGE if cpus >= LARGE_CPUS else SLOTS_SMALL)
+    most = most_slots(request, SLOTS_LARGE if cpus >= LARGE_CPUS else SLOTS_SMALL)
     limit, limit_name = _limit(machine, request)
     cache_dtype = _options.text(overrides, "kv_cache_dtype") or "auto"
     return KvDemand(
@@ -76,7 +77,7 @@ def _demand(model: ModelFacts, machine: Machine, request: SizingRequest, dtype: 
         fixed=(
             Part("weights", model.weight_bytes if model.quantized else model.parameters * width),
             Part("engine", ENGINE_BYTES),
-            Part("activations", activation_bytes(model, _batched(model, request), most, width)),
+            Part("activations", activation_bytes(model, step_tokens(model, request, BATCHED_TOKENS), most, width)),
         ),
         limit=limit,
         limit_name=limit_name,
@@ -102,25 +103,13 @@ def _width(model: ModelFacts, dtype: str) -> int:
     return ENGINE_WIDTHS.get(model.dtype if dtype == "auto" else dtype, 4)
 
 
-def _batched(model: ModelFacts, request: SizingRequest) -> int:
-    """Tokens per engine step; encoders cannot split a prompt, so a step holds the longest."""
-    given = _options.integer(request.overrides, "max_num_batched_tokens")
-    return given or (max(BATCHED_TOKENS, model.context) if model.encoder else BATCHED_TOKENS)
-
-
-def activation_bytes(model: ModelFacts, tokens: int, slots: int, width: int) -> int:
-    """Peak of one step: a layer's widest tensors for every token, and the logits (float32, twice) of every sequence."""
-    per_token = (2 * model.intermediate_size + 6 * model.hidden_size) * width
-    return tokens * per_token + (0 if model.encoder else slots * model.vocabulary * 4 * 2)
-
-
 def _engine_options(model: ModelFacts, request: SizingRequest, dtype: str, outcome: KvPlan) -> dict[str, object]:
     options: dict[str, object] = {
         "dtype": dtype,
         "enforce_eager": True,
         "kv_cache_memory_bytes": outcome.cache_bytes or NO_CACHE_BYTES,
         "max_num_seqs": outcome.slots,
-        "max_num_batched_tokens": max(_batched(model, request), outcome.slots),
+        "max_num_batched_tokens": max(step_tokens(model, request, BATCHED_TOKENS), outcome.slots),
     }
     if outcome.context < model.context:
         options["max_model_len"] = outcome.context

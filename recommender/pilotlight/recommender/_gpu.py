@@ -10,8 +10,8 @@ import math
 import re
 
 from pilotlight.recommender import _options
-from pilotlight.recommender._cpu import activation_bytes
 from pilotlight.recommender._kv import KvDemand, KvPlan, Part, plan
+from pilotlight.recommender._steps import activation_bytes, most_slots, step_tokens
 from pilotlight.recommender._units import ENGINE_WIDTHS, GIB, ceil_div, human
 from pilotlight.recommender.errors import DoesNotFit, OptionRefused
 from pilotlight.recommender.facts import ModelFacts
@@ -93,6 +93,7 @@ def _demand(model: ModelFacts, request: SizingRequest, device: Device) -> KvDema
     dtype = _options.text(overrides, "dtype") or "auto"
     width = 2 if dtype == "auto" else ENGINE_WIDTHS.get(dtype, 2)  # vLLM runs float32 checkpoints at 16 bits here
     slots = _options.integer(overrides, "max_num_seqs")
+    most = most_slots(request, SLOTS)
     share = _options.number(overrides, "gpu_memory_utilization")
     cache_width = ENGINE_WIDTHS.get(_options.text(overrides, "kv_cache_dtype") or "auto", width)
     return KvDemand(
@@ -100,7 +101,7 @@ def _demand(model: ModelFacts, request: SizingRequest, device: Device) -> KvDema
         block=_options.integer(overrides, "block_size") or BLOCK_TOKENS,
         context=_options.integer(overrides, "max_model_len") or model.context,
         context_given="max_model_len" in overrides,
-        slots=slots or SLOTS,
+        slots=most,
         slots_given=slots is not None,
         fixed=(
             Part(
@@ -108,7 +109,9 @@ def _demand(model: ModelFacts, request: SizingRequest, device: Device) -> KvDema
                 ceil_div(model.weight_bytes if model.quantized else model.parameters * width, tensor_parallel),
             ),
             Part("CUDA context", CONTEXT_BYTES + (COLLECTIVE_BYTES if tensor_parallel > 1 else 0)),
-            Part("activations", activation_bytes(model, _batched(model, request, device), slots or SLOTS, width)),
+            Part(
+                "activations", activation_bytes(model, step_tokens(model, request, _usual_tokens(device)), most, width)
+            ),
             Part("graphs", 0 if overrides.get("enforce_eager") is True else GRAPH_BYTES),
         ),
         limit=int(device.memory_bytes * (share or UTILIZATION)),
@@ -125,12 +128,8 @@ def _per_device(model: ModelFacts, tensor_parallel: int) -> int:
     return model.kv_values_per_token // model.kv_heads * ceil_div(model.kv_heads, tensor_parallel)
 
 
-def _batched(model: ModelFacts, request: SizingRequest, device: Device) -> int:
-    given = _options.integer(request.overrides, "max_num_batched_tokens")
-    if given:
-        return given
-    usual = 8192 if device.memory_bytes >= LARGE_DEVICE else 2048
-    return max(usual, model.context) if model.encoder else usual
+def _usual_tokens(device: Device) -> int:
+    return 8192 if device.memory_bytes >= LARGE_DEVICE else 2048
 
 
 def _host_memory(machine: Machine, request: SizingRequest) -> int:
@@ -150,7 +149,7 @@ def _engine_options(model: ModelFacts, request: SizingRequest, device: Device, o
     options: dict[str, object] = {
         "gpu_memory_utilization": share,
         "max_num_seqs": outcome.slots,
-        "max_num_batched_tokens": max(_batched(model, request, device), outcome.slots),
+        "max_num_batched_tokens": max(step_tokens(model, request, _usual_tokens(device)), outcome.slots),
     }
     if outcome.cache_bytes:
         options["kv_cache_memory_bytes"] = outcome.cache_bytes

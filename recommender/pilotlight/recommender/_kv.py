@@ -81,7 +81,7 @@ def _tokens_in(demand: KvDemand, cache: int) -> int:
 def _without_cache(demand: KvDemand, fixed: int, room: int) -> KvPlan:
     if room < 0:
         raise _refusal(demand, demand.context, None)
-    reason = f"the model reads whole prompts and keeps no KV cache; up to {demand.slots} requests at once"
+    reason = f"the model keeps no KV cache; up to {demand.slots} requests at once"
     return KvPlan(demand.context, demand.slots, 0, fixed, (reason,))
 
 

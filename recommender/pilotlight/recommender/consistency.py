@@ -61,9 +61,10 @@ def _embedding(text: Mapping[str, object], shapes: Shapes) -> Iterator[str]:
 def _layers(text: Mapping[str, object], shapes: Shapes) -> Iterator[str]:
     expected = text.get("num_hidden_layers")
     seen = {int(match[1]) for name in shapes if (match := _LAYER.match(name))}
-    if not isinstance(expected, int) or seen == set(range(expected)):
+    if not isinstance(expected, int) or (len(seen) == expected and max(seen, default=-1) == expected - 1):
         return
-    missing = sorted(set(range(expected)) - seen)[:5]
+    # As many numbers as were seen, and some more, are enough to find the first that miss; `expected` may be anything.
+    missing = [number for number in range(min(expected, len(seen) + 5)) if number not in seen][:5]
     what = f"layer {', '.join(map(str, missing))} missing" if missing else f"layers up to {max(seen)}"
     yield f"{len(seen)} layers are among the tensors ({what}), but num_hidden_layers is {expected}"
 

@@ -36,7 +36,7 @@ _ENCODER_TYPES = frozenset(
     {"bert", "roberta", "xlm-roberta", "distilbert", "mpnet", "nomic_bert", "modernbert", "camembert", "electra"}
 )
 _DEFAULT_CONTEXT = 2048  # vLLM's, where a configuration names no length
-_MAX_CONTEXT = 2**24  # a tokenizer's "no limit" (1e30) must not become a size
+_LARGEST = 2**31  # of any number in a configuration: a tokenizer's "no limit" (1e30) must not become a size
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _is_pooler(architecture: str) -> bool:
 def _number(config: Mapping[str, object], key: str) -> int | None:
     for name in _ALIASES.get(key, (key,)):
         value = config.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST:
             return value
     return None
 
@@ -183,7 +183,7 @@ def _kv_values(text: Mapping[str, object], hidden: int, layers: int, estimates: 
         estimates.append("KV cache: the configuration names no attention heads, so every layer counts as full width")
         return 1, attending * 2 * hidden
     kv_heads = _number(text, "num_key_value_heads") or (1 if text.get("multi_query") is True else heads)
-    head_size = _number(text, "head_dim") or hidden // heads
+    head_size = _number(text, "head_dim") or max(1, hidden // heads)
     return kv_heads, attending * 2 * kv_heads * head_size
 
 
@@ -206,7 +206,7 @@ def _context(text: Mapping[str, object], estimates: list[str]) -> int:
         # These count positions from the padding token's number onwards.
         padding = text.get("pad_token_id", 1)
         context -= (padding if isinstance(padding, int) else 1) + 1
-    return max(1, min(_MAX_CONTEXT, _scaled(text, context)))
+    return max(1, _scaled(text, context))
 
 
 def _scaled(text: Mapping[str, object], context: int) -> int:
@@ -217,9 +217,9 @@ def _scaled(text: Mapping[str, object], context: int) -> int:
     if kind == "longrope":
         return _number(text, "original_max_position_embeddings") or context
     factor = rope.get("factor")
-    if kind in _SCALED_ROPES or not isinstance(factor, int | float) or factor <= 0:
+    if kind in _SCALED_ROPES or not isinstance(factor, int | float) or not 0 < factor <= _LARGEST:
         return context
-    return int(context * factor)
+    return min(_LARGEST, int(context * factor))
 
 
 def _guess_hidden(shapes: Mapping[str, tuple[int, ...]], estimates: list[str]) -> int:

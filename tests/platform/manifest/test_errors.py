@@ -229,12 +229,20 @@ def test_findings_carry_their_place_as_data() -> None:
     assert (finding.field, finding.did_you_mean) == ("spec.scale.maxx", "max")
 
 
+def test_of_many_mistakes_the_first_hundred_are_told() -> None:
+    lines = refused(HEAD + "".join(f"  x{number}: 1\n" for number in range(5000)))
+
+    assert len(lines) == 101
+    assert lines[0].startswith("fn.yaml:6: spec.x0: ")
+    assert lines[-1] == "fn.yaml: has more mistakes than these 100"
+
+
 def test_json_values_are_told_without_lines() -> None:
     with pytest.raises(ManifestError) as error:
         parse({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "spec": {"model": 5}}, "body")
 
     lines = str(error.value).splitlines()
-    assert lines[0] == "body: metadata: is missing"
+    assert lines[0] == "body: metadata: is missing; expected a mapping with the function's name"
     assert lines[1].startswith("body: spec.model: 5 is not a model reference")
 
 

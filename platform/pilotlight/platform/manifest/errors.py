@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+MOST_FINDINGS = 100
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -35,10 +37,17 @@ def _one_line(text: str) -> str:
 
 
 class ManifestError(ValueError):
-    """Nothing was taken from the input; `str()` gives one line per finding."""
+    """Nothing was taken from the input; `str()` gives one line per finding.
+
+    Args:
+        items: The findings; of more than `MOST_FINDINGS` the first ones are kept, and that there are more.
+    """
 
     def __init__(self, items: Iterable[Finding]) -> None:
-        self.items = tuple(items)
+        found = list(items)
+        if len(found) > MOST_FINDINGS:
+            found[MOST_FINDINGS:] = [Finding(found[0].source, "", f"has more mistakes than these {MOST_FINDINGS}")]
+        self.items = tuple(found)
         super().__init__("\n".join(map(str, self.items)))
 
 

@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from pilotlight.platform.manifest.engine import RESERVED, Engine
-from pilotlight.platform.manifest.errors import BrokenRules, Finding, Problem
-from pilotlight.platform.manifest.model import Function
+from pilotlight.platform.manifest.errors import MOST_FINDINGS, BrokenRules, Finding, Problem
+from pilotlight.platform.manifest.model import API_VERSION, Function
+from pilotlight.platform.manifest.references import EXPECTED as REFERENCE
 from pilotlight.platform.manifest.source import Document, Path, dotted
 from pilotlight.platform.manifest.units import UnitError, shown
 
@@ -45,14 +46,22 @@ _PATTERNS = {
     "metadata.namespace": "lower-case letters, digits and hyphens, beginning and ending with a letter or digit",
     "spec.resources.accelerator": "lower-case words joined by hyphens, as nvidia-h100",
 }
+_MISSING = {
+    "apiVersion": API_VERSION,
+    "kind": "Function",
+    "metadata": "a mapping with the function's name",
+    "metadata.name": "the function's name",
+    "spec": "a mapping with the model",
+    "spec.model": REFERENCE,
+}
 _BOOLEAN_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false"})
 _CLOSE = 0.6
 
 
 def findings(errors: list[ErrorDetails], document: Document, source: str) -> Iterator[Finding]:
-    """In the order of the fields in the text."""
+    """In the order of the fields in the text; one more than anybody is told, so that it can be said that there are."""
     found: dict[tuple[str, str], Finding] = {}
-    for item in (item for error in errors for item in _one(error, document, source)):
+    for item in (item for error in errors[: MOST_FINDINGS + 1] for item in _one(error, document, source)):
         same = found.get((item.field, item.problem))
         # A field that takes several types is told once per type; its writer wants to know all of them at once.
         found[item.field, item.problem] = (
@@ -107,7 +116,7 @@ def _problem(error: ErrorDetails, path: Path, cause: object) -> Problem:
     if isinstance(cause, UnitError):
         return Problem("", cause.problem, cause.expected, cause.nearest)
     if kind == "missing":
-        return Problem("", "is missing")
+        return Problem("", "is missing", _MISSING.get(dotted(path), ""))
     if value is None:
         return Problem("", "is empty", f"{_TYPES.get(kind, 'a value')}, or leave it out")
     if kind == "literal_error":
@@ -130,7 +139,7 @@ def _choice(value: object, expected: str) -> Problem:
 
 
 def _unknown(path: Path) -> Problem:
-    name, parent = str(path[-1]), path[:-1]
+    name, parent = str(path[-1])[:100], path[:-1]
     model = _model_at(parent)
     valid = _names(model) if model else ()
     if model is not None and issubclass(model, Engine) and (reason := RESERVED.get(_camel(name))):
