@@ -69,6 +69,7 @@ def test_what_is_no_duration_is_refused(text: object, said: str) -> None:
         pytest.param("1.5Gi", 3 * 2**29, id="a fraction that is whole bytes"),
         pytest.param("123", 123, id="plain digits"),
         pytest.param(123, 123, id="a whole number"),
+        pytest.param(str(2**60), 2**60, id="the largest size"),
     ],
 )
 def test_sizes_are_read(text: object, size: int) -> None:

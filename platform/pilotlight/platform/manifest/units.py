@@ -11,7 +11,7 @@ LONGEST_DURATION_MS = 365 * 86_400_000
 LARGEST_SIZE = 2**60
 
 _MILLISECONDS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
-_NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,9})?"
+_NUMBER = r"[0-9]{1,19}(?:\.[0-9]{1,9})?"
 _DURATION_PART = re.compile(rf"({_NUMBER})(ms|h|m|s)")
 _DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m(?!s))?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?")
 _BYTES = {
