@@ -121,9 +121,12 @@ def _without_pickles(files: Sequence[SourceFile]) -> Iterable[SourceFile]:
 
 def _snapshot(ref: HubRef, folder: Path, *, trust_remote_code: bool) -> Path:
     # Takes seconds to import; only an import pays for it.
-    import httpx
+
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HTTPError,  # type: ignore[attr-defined]  # whichever httpx the hub client is on
+    )
 
     wanted = [*_WANTED, _CODE] if trust_remote_code else list(_WANTED)
     try:
@@ -138,7 +141,7 @@ def _snapshot(ref: HubRef, folder: Path, *, trust_remote_code: bool) -> Path:
         )
     except HfHubHTTPError as error:
         raise ImportFailedError(_explained(ref, error.response.status_code)) from error
-    except (httpx.HTTPError, OSError, ValueError) as error:
+    except (HTTPError, OSError, ValueError) as error:
         raise ImportFailedError(
             f"{ref} could not be fetched: {error}; check HF_ENDPOINT and the proxy settings"
         ) from error
