@@ -1,0 +1,117 @@
+"""Keys, usage, models and the audit trail."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from pilotlight.platform.api.errors import HttpError
+from pilotlight.platform.api.operations import Call, parse
+from pilotlight.platform.api.services import Services, namespaces, parse_function
+from pilotlight.platform.api.shapes import (
+    AuditOut,
+    Items,
+    KeyIn,
+    KeyMadeOut,
+    KeyOut,
+    LimitQuery,
+    ModelOut,
+    NoQuery,
+    UsageOut,
+    UsageQuery,
+    UsageRowOut,
+    UsageRowsQuery,
+)
+from pilotlight.platform.api.views import audit_out, key_out, key_values, usage_out, usage_row_out
+from pilotlight.platform.control.errors import MissingError, UnavailableError
+from pilotlight.platform.database.usage import UsageFilter
+from pilotlight.platform.registry.registry import ModelEntry, Registry
+from pilotlight.platform.registry.rights import may_read
+from pilotlight.platform.values import AuditRecord
+from pilotlight.runtime.stores import StoreError
+
+
+class RecordHandlers:
+    """One method per operation."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def keys(self, call: Call[NoQuery]) -> Items[KeyOut]:  # noqa: ARG002 - admins see all
+        found = await asyncio.to_thread(self._services.keyring.list)
+        return Items[KeyOut](items=tuple(map(key_out, found)))
+
+    async def create_key(self, call: Call[NoQuery]) -> KeyMadeOut:
+        wanted = parse(KeyIn, call.body)
+        if not wanted.admin and wanted.namespaces is None and wanted.functions is None:
+            message = "a key needs a scope: admin, namespaces or functions"
+            raise HttpError(400, "invalid_body", message)
+        functions = None if wanted.functions is None else [parse_function(name) for name in wanted.functions]
+        create = self._services.keyring.create
+        record, secret = await asyncio.to_thread(create, wanted.name, wanted.namespaces, functions, wanted.admin)
+        await self._audit(call, "create key", record.id, {"name": record.name, "admin": record.admin})
+        return KeyMadeOut(**key_values(record), secret=secret)
+
+    async def revoke_key(self, call: Call[NoQuery]) -> None:
+        key = call.request.path_params["key"]
+        if key == call.caller.key:
+            raise HttpError(409, "own_key", "a key cannot revoke itself: nobody might be left to make another")
+        if not await asyncio.to_thread(self._services.keyring.revoke, key):
+            raise MissingError(f"there is no key {key[:60]} in force")
+        await self._audit(call, "revoke key", key, {})
+
+    async def usage(self, call: Call[UsageQuery]) -> Items[UsageOut]:
+        query = call.query
+        wanted = self._filter(call, query)
+        rows = await asyncio.to_thread(self._services.usage.grouped, query.by, wanted)
+        seconds = await asyncio.to_thread(self._seconds, query.by, query.since)
+        return Items[UsageOut](items=tuple(usage_out(row, query.by, seconds) for row in rows))
+
+    async def usage_rows(self, call: Call[UsageRowsQuery]) -> Items[UsageRowOut]:
+        query = call.query
+        wanted = self._filter(call, query)
+        rows = await asyncio.to_thread(self._services.usage.rows, wanted, query.limit)
+        return Items[UsageRowOut](items=tuple(map(usage_row_out, rows)))
+
+    async def audit(self, call: Call[LimitQuery]) -> Items[AuditOut]:
+        found = await asyncio.to_thread(self._services.records.audit, call.query.limit)
+        return Items[AuditOut](items=tuple(map(audit_out, found)))
+
+    async def models(self, call: Call[NoQuery]) -> Items[ModelOut]:
+        try:
+            entries = await asyncio.to_thread(self._entries)
+        except StoreError as error:
+            raise UnavailableError(f"the model store does not answer: {error}") from error
+        seen = [entry for entry in entries if may_read(call.caller, entry.ref.repository)]
+        return Items[ModelOut](
+            items=tuple(ModelOut(reference=str(e.ref), digest=e.digest, modified=e.modified) for e in seen)
+        )
+
+    def _entries(self) -> list[ModelEntry]:
+        shelf = self._services.shelf
+        return [entry for bucket in shelf.buckets() for entry in Registry(shelf.store(bucket), bucket).list()]
+
+    def _seconds(self, by: str, since: float) -> dict[tuple[str, str], float]:
+        """Replica-seconds by group and state."""
+        if by == "day":
+            return {}
+        rows = self._services.replicas.seconds(by, since)
+        if by == "key":
+            return {(row["caused_by"], row["state"]): row["seconds"] for row in rows}
+        return {(f"{row['namespace']}/{row['function']}", row["state"]): row["seconds"] for row in rows}
+
+    def _filter(self, call: Call[Any], query: UsageQuery | UsageRowsQuery) -> UsageFilter:
+        """What the key may see: an admin all, a namespace's key its namespaces, any other what it used itself."""
+        target = parse_function(query.function) if query.function else None
+        wanted = UsageFilter(namespaces(call.caller), target, query.key, query.since, query.until)
+        manages = call.caller.admin or (call.caller.functions is None and call.caller.namespaces is not None)
+        if manages:
+            return wanted
+        if query.key and query.key != call.caller.key:
+            raise MissingError("this key sees only its own usage")
+        return replace(wanted, key=call.caller.key)
+
+    async def _audit(self, call: Call[NoQuery], action: str, target: str, detail: dict[str, object]) -> None:
+        record = AuditRecord(self._services.clock.now(), call.caller.key, action, target, detail)
+        await asyncio.to_thread(self._services.records.audited, record)

@@ -1,0 +1,70 @@
+"""All that the handlers work with, and who may see what."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from pilotlight.activator.values import Caller, Clock, Demand, FunctionId
+from pilotlight.platform.control.cluster import Cluster
+from pilotlight.platform.control.deploying import Deployer
+from pilotlight.platform.control.errors import MissingError
+from pilotlight.platform.control.state import Known
+from pilotlight.platform.database.functions import Functions
+from pilotlight.platform.database.records import Records
+from pilotlight.platform.database.replicas import Replicas
+from pilotlight.platform.database.usage import UsageRows
+from pilotlight.platform.keys import Keyring
+from pilotlight.platform.shelf import Shelf
+from pilotlight.platform.values import Function
+
+
+class Loop(Protocol):
+    """The control loop, for looking at."""
+
+    @property
+    def known(self) -> Known: ...
+
+    def eta(self, function: FunctionId) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """One platform's parts."""
+
+    functions: Functions
+    replicas: Replicas
+    records: Records
+    usage: UsageRows
+    keyring: Keyring
+    deployer: Deployer
+    shelf: Shelf
+    cluster: Cluster
+    loop: Loop
+    demand: Callable[[], Mapping[FunctionId, Demand]]
+    clock: Clock
+
+    def visible(self, caller: Caller, function: FunctionId) -> Function:
+        """Raises MissingError, also for what this key may not see: it must not learn that it is there."""
+        found = self.functions.get(function) if sees(caller, function) else None
+        if found is None:
+            raise MissingError(f"there is no function {function}")
+        return found
+
+    def log(self, replica: str, tail: int, follow: bool) -> AsyncIterator[bytes]:
+        return self.cluster.log(replica, tail, follow)
+
+
+def sees(caller: Caller, function: FunctionId) -> bool:
+    return caller.admin or caller.may_call(function)
+
+
+def namespaces(caller: Caller) -> frozenset[str] | None:
+    """None: every one."""
+    return None if caller.admin else caller.namespaces
+
+
+def parse_function(text: str) -> FunctionId:
+    """pre: `NAMESPACE/NAME`, as the shapes check."""
+    return FunctionId(*text.split("/", 1))

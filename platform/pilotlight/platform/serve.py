@@ -1,0 +1,291 @@
+"""`pilotlight up`: the embedded platform, put together and run until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import structlog
+import uvicorn
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from pilotlight.activator.activator import Activator
+from pilotlight.activator.values import Caller, FunctionId
+from pilotlight.platform.api.app import make_app
+from pilotlight.platform.api.metrics import registry as fleet_metrics
+from pilotlight.platform.api.operations import authenticate
+from pilotlight.platform.api.services import Services
+from pilotlight.platform.clock import SystemClock
+from pilotlight.platform.control.controller import Controller, LoopSettings, Stores
+from pilotlight.platform.control.deploying import Deployer
+from pilotlight.platform.control.errors import PlatformError
+from pilotlight.platform.control.specs import SpecSettings
+from pilotlight.platform.control.world import Room
+from pilotlight.platform.database.connection import Database
+from pilotlight.platform.database.functions import Functions
+from pilotlight.platform.database.records import Keys, Records
+from pilotlight.platform.database.replicas import Replicas
+from pilotlight.platform.database.usage import UsageRows
+from pilotlight.platform.dispatch import App, dispatcher
+from pilotlight.platform.embedded.cluster import EmbeddedCluster
+from pilotlight.platform.embedded.machine import look
+from pilotlight.platform.keys import Keyring
+from pilotlight.platform.ledger.ledger import Ledger
+from pilotlight.platform.registry.http import registry_routes
+from pilotlight.platform.registry.registry import Registry
+from pilotlight.platform.settings import Settings, registry_address
+from pilotlight.platform.shelf import Shelf
+from pilotlight.platform.statefolder import StateFolder
+from pilotlight.platform.values import AuditRecord
+from pilotlight.recommender import Machine
+
+STOP_SECONDS = 15.0
+"""How long replicas may take to be gone after they were stopped."""
+
+log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, announce: Callable[[str], None] = lambda _url: None) -> None:
+    """Run until SIGINT or SIGTERM. `announce` is called with the address once it answers.
+
+    Raises StateFolderError when another platform has the state folder, OSError when the port is taken.
+    """
+    _log_to_stderr()
+    folder = StateFolder(settings.state)
+    try:
+        listener = _listen(settings.host, settings.port)
+        with listener:
+            runner = asyncio.Runner(loop_factory=_loop_factory())
+            with runner:
+                runner.run(_serve(settings, folder, listener, announce))
+    finally:
+        folder.close()
+
+
+class Platform:
+    """Every part of an embedded platform, in the order in which they need each other."""
+
+    def __init__(self, settings: Settings, state: Path, machine: Machine) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.database = Database.at(state / "pilotlight.db")
+        self.stores = Stores(Functions(self.database), Replicas(self.database), Records(self.database))
+        self.usage = UsageRows(self.database)
+        self.keyring = Keyring(Keys(self.database), self.clock)
+        self.keyring.ensure_admin(state / "admin.key")
+        self.ledger = Ledger(state / "ledger", self.usage)
+        self.shelf = Shelf(registry_address(settings), state / "tokenizers")
+        self.cluster = EmbeddedCluster(state / "replicas")
+        wakers = _Wakers()
+        self.activator = Activator(self.keyring, wakers, self.ledger, self.clock)
+        self.controller = wakers.controller = Controller(
+            self.cluster,
+            self.stores,
+            self.activator,
+            self.ledger.cause,
+            self.clock,
+            LoopSettings(_room(machine), _spec_settings(settings, state)),
+        )
+        self.machine = machine
+        self.adopted = False
+
+    def app(self, loop: asyncio.AbstractEventLoop) -> App:
+        """The whole of it on one port."""
+
+        def changed() -> None:
+            loop.call_soon_threadsafe(self.controller.changed)
+
+        deployer = Deployer(
+            self.stores.functions,
+            self.stores.records,
+            self.shelf,
+            self.machine,
+            self.clock,
+            changed,
+        )
+        services = Services(
+            functions=self.stores.functions,
+            replicas=self.stores.replicas,
+            records=self.stores.records,
+            usage=self.usage,
+            keyring=self.keyring,
+            deployer=deployer,
+            shelf=self.shelf,
+            cluster=self.cluster,
+            loop=self.controller,
+            demand=self.activator.demand,
+            clock=self.clock,
+        )
+        registries = (self.activator.metrics.registry, fleet_metrics(lambda: self.controller.known))
+        models = registry_routes(self._registry, self._authorize, self._live_digests, self._record)
+        control = make_app(services, self.keyring, registries, self._missing, models)
+        return dispatcher(self.activator.app, control)
+
+    async def start(self) -> asyncio.Task[None]:
+        """Adopt what is there and begin the control loop."""
+        await self.activator.start()
+        await self.controller.adopt()
+        await self.controller.round()
+        self.adopted = True
+        return asyncio.create_task(self.controller.run(), name="control loop")
+
+    async def stop(self, loop: asyncio.Task[None]) -> None:
+        """Streams finish for a while, then everything ends, the replicas too."""
+        await self.activator.drain(self.settings.shutdown_seconds)
+        await self.activator.close()
+        loop.cancel()
+        with suppress(asyncio.CancelledError):
+            await loop
+        await self.controller.close(STOP_SECONDS)
+
+    def close(self) -> None:
+        self.ledger.close()
+        self.database.close()
+
+    def _missing(self) -> str:
+        return "" if self.adopted else "the replicas of the last run are still looked at"
+
+    def _registry(self, bucket: str) -> Registry | None:
+        try:
+            return Registry(self.shelf.store(bucket), bucket)
+        except (PlatformError, ValueError):
+            return None
+
+    async def _authorize(self, request: Request) -> Caller:
+        try:
+            return authenticate(request, self.keyring)
+        except PlatformError as error:
+            raise HTTPException(error.status, error.message, {"www-authenticate": "Bearer"}) from None
+
+    def _live_digests(self) -> Iterable[str]:
+        """What a collection of the registry must keep: every model of every function and of every replica."""
+        functions = {(function.id, function.revision) for function in self.stores.functions.all()}
+        used = functions | {(record.function, record.revision) for record in self.stores.replicas.live()}
+        for revision in self.stores.functions.revisions():
+            if (revision.function, revision.name) in used:
+                yield revision.template.digest
+                yield from (digest for _, digest in revision.template.adapters)
+
+    def _record(self, caller: object, action: str, subject: str) -> None:
+        key = caller.key if isinstance(caller, Caller) else ""
+        self.stores.records.audited(AuditRecord(self.clock.now(), key, action, subject))
+
+
+class _Wakers:
+    """The activator needs its waker before the control loop that needs the activator."""
+
+    controller: Controller
+
+    def wake(self, function: FunctionId) -> None:
+        self.controller.wake(function)
+
+    def lost(self, function: FunctionId, replica: str, reason: str) -> None:
+        self.controller.lost(function, replica, reason)
+
+
+class _Server(uvicorn.Server):
+    """Signals are the platform's: it drains before the server closes its connections."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(
+    settings: Settings, folder: StateFolder, listener: socket.socket, announce: Callable[[str], None]
+) -> None:
+    loop = asyncio.get_running_loop()
+    platform = Platform(settings, folder.path, await asyncio.to_thread(look, settings.memory_bytes))
+    ended = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, ended.set)
+    control = await platform.start()
+    server = _server(platform.app(loop))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        url = _url(settings.host, listener)
+        folder.announce(url)
+        announce(url)
+        await asyncio.wait([serving, control, asyncio.create_task(ended.wait())], return_when=asyncio.FIRST_COMPLETED)
+        log.info("ending", url=url)
+        await platform.stop(control)
+    finally:
+        server.should_exit = True
+        await serving
+        await asyncio.to_thread(platform.close)
+
+
+def _server(app: App) -> _Server:
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=75,  # longer than the 60 s of usual load balancers, so that they close first
+        timeout_graceful_shutdown=5,
+        h11_max_incomplete_event_size=None,
+        ws="none",
+    )
+    return _Server(config)
+
+
+def _room(machine: Machine) -> Room:
+    return Room(machine.memory_bytes, machine.cpus, {device.uuid: device.memory_bytes for device in machine.devices})
+
+
+def _spec_settings(settings: Settings, state: Path) -> SpecSettings:
+    return SpecSettings(
+        cache_folder=str(state / "cache"),
+        cache_bytes=settings.cache_bytes,
+        start_seconds=settings.start_seconds,
+        drain_seconds=settings.drain_seconds,
+        orphan_seconds=settings.orphan_seconds,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(4096)
+    except OSError:
+        listener.close()
+        raise
+    listener.set_inheritable(False)
+    return listener
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listener.getsockname()[1]}"
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+def _log_to_stderr() -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+            if sys.stderr.isatty()
+            else structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
