@@ -3,8 +3,13 @@
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pilotlight.recommender import ModelFacts, Tensor, read_facts
+
+# A busy machine is no counterexample to a property.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 WIDTHS = {"F32": 4, "BF16": 2, "F16": 2}
 Config = dict[str, object]

@@ -1,0 +1,6 @@
+"""Properties are checked without a clock: a busy machine is no counterexample."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
