@@ -119,6 +119,7 @@ class Platform:
             shelf=self.shelf,
             cluster=self.cluster,
             loop=self.controller,
+            settle=self.ledger.flush,
             demand=self.activator.demand,
             clock=self.clock,
         )

@@ -64,6 +64,7 @@ class RecordHandlers:
     async def usage(self, call: Call[UsageQuery]) -> Items[UsageOut]:
         query = call.query
         wanted = self._filter(call, query)
+        await asyncio.to_thread(self._services.settle)
         rows = await asyncio.to_thread(self._services.usage.grouped, query.by, wanted)
         seconds = await asyncio.to_thread(self._seconds, query.by, query.since)
         return Items[UsageOut](items=tuple(usage_out(row, query.by, seconds) for row in rows))
@@ -71,6 +72,7 @@ class RecordHandlers:
     async def usage_rows(self, call: Call[UsageRowsQuery]) -> Items[UsageRowOut]:
         query = call.query
         wanted = self._filter(call, query)
+        await asyncio.to_thread(self._services.settle)
         rows = await asyncio.to_thread(self._services.usage.rows, wanted, query.limit)
         return Items[UsageRowOut](items=tuple(map(usage_row_out, rows)))
 

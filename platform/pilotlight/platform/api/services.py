@@ -42,6 +42,8 @@ class Services:
     shelf: Shelf
     cluster: Cluster
     loop: Loop
+    settle: Callable[[], None]
+    """Bring the ledger's rows into the database, so that a reader finds what has just ended."""
     demand: Callable[[], Mapping[FunctionId, Demand]]
     clock: Clock
 

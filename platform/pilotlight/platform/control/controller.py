@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from pilotlight.activator.values import Clock, Demand, FunctionId, Route
-from pilotlight.detector.values import Load, State
+from pilotlight.detector.values import Load, Reason, State
 from pilotlight.platform.control.cluster import Cluster, ClusterError
 from pilotlight.platform.control.plan import plan, serving
 from pilotlight.platform.control.routes import Served, Trouble, failure_text, phase_seconds, route
@@ -343,8 +343,8 @@ class Controller:
             reason, sentence = decision.reason.value, decision.sentence
             if memory.waits:
                 reason, sentence = "no_room", memory.waits
-            if memory.decided == (decision.desired, reason):
-                continue
+            if memory.decided == (decision.desired, reason) or decision.reason is Reason.UNKNOWN:
+                continue  # unknown is the first look at a function, before the activator has heard of it
             memory.decided = (decision.desired, reason)
             record = DecisionRecord(now, name, function.revision, decision.desired, reason, sentence, decision.inputs)
             records.append(record)

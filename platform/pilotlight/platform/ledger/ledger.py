@@ -43,6 +43,7 @@ class Ledger:
         self._rows = rows
         self._flush_seconds = flush_seconds
         self._lock = threading.Lock()
+        self._flushing = threading.Lock()
         self._pending: dict[str, Usage] = {}
         self._running: dict[str, tuple[FunctionId, str]] = {}
         self.replayed = _replay(folder, rows)
@@ -72,13 +73,14 @@ class Ledger:
 
     def flush(self) -> None:
         """Bring everything so far into the database; raises DatabaseError, and then nothing is lost either."""
-        with self._lock:
-            self._journal.turn()
-            batch = list(self._pending.values())
-        self._journal.sync()
-        for start in range(0, len(batch), BATCH):
-            self._write(batch[start : start + BATCH])
-        self._journal.cut()
+        with self._flushing:
+            with self._lock:
+                self._journal.turn()
+                batch = list(self._pending.values())
+            self._journal.sync()
+            for start in range(0, len(batch), BATCH):
+                self._write(batch[start : start + BATCH])
+            self._journal.cut()
 
     def close(self) -> None:
         """Flush and end; the journal stays on disk when the database does not take it."""
