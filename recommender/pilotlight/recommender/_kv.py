@@ -132,8 +132,9 @@ def _reasons(demand: KvDemand, context: int, slots: int, cache: int) -> list[str
         first = f"context {context} tokens: the model's own"
     whose = "engine.kvCacheMemoryBytes" if demand.cache_bytes is not None else f"within {demand.limit_name}"
     second = f"KV cache {human(cache)}, {whose}: {tokens} tokens of {human(demand.per_token)}"
+    at_once = f"{slots} request{'s' if slots > 1 else ''} at once"
     if demand.slots_given:
-        third = f"{slots} requests at once: engine.maxNumSeqs"
+        third = f"{at_once}: engine.maxNumSeqs"
     else:
-        third = f"{slots} requests at once: at most {demand.slots}, and {min(context, TYPICAL_TOKENS)} tokens for each"
+        third = f"{at_once}: at most {demand.slots}, and {min(context, TYPICAL_TOKENS)} tokens for each"
     return [first, second, third]
