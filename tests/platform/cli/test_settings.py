@@ -45,9 +45,23 @@ def test_a_key_file_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
         resolve(LOOPBACK, tmp_path, {})
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8484", "ftp://x", "http://", ""])
+@pytest.mark.parametrize("url", ["127.0.0.1:8484", "ftp://x", "http://"])
 def test_an_address_that_is_none_is_wrong_usage(url: str, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="expected http://HOST:PORT") as caught:
         resolve(url, tmp_path, {})
 
     assert caught.value.code == REFUSED
+
+
+def test_the_platform_of_the_state_folder_is_found_where_it_announced_itself(state: Path) -> None:
+    (state / "up.json").write_text('{"url": "http://127.0.0.1:39123", "pid": 7}')
+
+    assert resolve("", state, {}).url == "http://127.0.0.1:39123"
+    assert resolve(LOOPBACK, state, {}).url == LOOPBACK
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"url": "x"}', "\udcff"])
+def test_an_announcement_that_cannot_be_read_is_none(content: str, state: Path) -> None:
+    (state / "up.json").write_text(content, errors="surrogateescape")
+
+    assert resolve("", state, {}).url == LOOPBACK

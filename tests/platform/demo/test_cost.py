@@ -6,21 +6,12 @@ import pytest
 
 from pilotlight.platform.demo.cost import GIB, Bill, Footprint, Prices, bill
 
-INTERVALS = [
-    {"replica": "r-1", "state": "starting", "start": 100.0, "end": 114.0},
-    {"replica": "r-1", "state": "serving", "start": 114.0, "end": 115.5},
-    {"replica": "r-1", "state": "idle", "start": 115.5, "end": 125.5},
-    {"replica": "r-1", "state": "serving", "start": 125.5, "end": 126.0},
-]
+SUMS = {"replica_starting_seconds": 14.0, "replica_serving_seconds": 2.0, "replica_idle_seconds": 10.0}
 
 
-def test_seconds_are_summed_by_state() -> None:
-    assert bill(INTERVALS, 60.0) == Bill({"starting": 14.0, "serving": 2.0, "idle": 10.0}, 60.0)
-    assert bill(INTERVALS, 60.0).billed_seconds == 26.0
-
-
-def test_a_state_without_seconds_is_shown_as_none() -> None:
-    assert bill([], 1.0).seconds == {"starting": 0.0, "serving": 0.0, "idle": 0.0}
+def test_a_second_is_billed_while_a_replica_exists() -> None:
+    assert bill(SUMS, 60.0) == Bill({"starting": 14.0, "serving": 2.0, "idle": 10.0}, 60.0)
+    assert bill(SUMS, 60.0).billed_seconds == 26.0
 
 
 def test_an_hour_costs_its_processors_and_its_memory() -> None:

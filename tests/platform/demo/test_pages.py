@@ -7,10 +7,10 @@ import io
 import pytest
 from rich.console import Console, RenderableType
 
-from pilotlight.platform.cli.calling import Record, Waiting
+from pilotlight.platform.cli.calling import Record
 from pilotlight.platform.cli.waiting import Span
 from pilotlight.platform.demo import pages
-from pilotlight.platform.demo.cost import GIB, Footprint, Prices, bill
+from pilotlight.platform.demo.cost import GIB, Bill, Footprint, Prices
 
 
 def rendered(what: RenderableType) -> list[str]:
@@ -32,10 +32,18 @@ def test_a_phase_that_took_no_time_still_has_a_mark() -> None:
     assert rendered(pages.phase_table([Span("scheduling", 1.0, 1.0)]))[1].endswith("█")
 
 
-def test_the_phases_end_with_the_first_token() -> None:
-    record = Record(phases=[Waiting("scheduling", None, 0.2)], ttft_seconds=3.0, seconds=9.0)
+def test_a_replicas_phases_begin_at_zero_and_end_when_it_is_ready() -> None:
+    phases = [
+        {"name": "schedule", "start": 1000.0, "end": 1000.2, "progress": 1.0},
+        {"name": "import", "start": 1000.2, "end": 1009.2, "progress": 1.0},
+        {"name": "ready", "start": 1009.2, "end": 1009.2, "progress": 1.0},
+    ]
 
-    assert pages.seen_phases(record) == [Span("scheduling", 0.2, 3.0)]
+    spans = pages.start_phases({"phases": phases})
+
+    assert [span.phase for span in spans] == ["schedule", "import"]
+    assert [span.end - span.begin for span in spans] == pytest.approx([0.2, 9.0])
+    assert spans[0].begin == 0.0
 
 
 def test_both_latencies_stand_beside_each_other() -> None:
@@ -50,7 +58,7 @@ def test_both_latencies_stand_beside_each_other() -> None:
 
 
 def test_the_bill_shows_what_was_paid_what_always_on_costs_and_the_prices_it_assumes() -> None:
-    paid = bill([{"state": "serving", "start": 0.0, "end": 36.0}], wall_seconds=72.0)
+    paid = Bill({"starting": 0.0, "serving": 36.0, "idle": 0.0}, wall_seconds=72.0)
 
     lines = rendered(pages.cost_table(paid, Footprint(cpus=1.0, memory_bytes=2 * GIB), Prices(0.04, 0.005)))
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -15,6 +16,7 @@ import httpx
 from pilotlight.platform.cli.calling import CallEvent, Record, read_call
 from pilotlight.platform.cli.errors import ApiError, CommandError, NotListeningError
 from pilotlight.platform.cli.settings import Settings
+from pilotlight.platform.settings import is_loopback
 
 CONTROL = "/api/v1alpha1"
 ANSWER_SECONDS = 60.0
@@ -45,25 +47,48 @@ class Client:
 
     # Reading
 
-    def rows(self, kind: str, parameters: Mapping[str, str | int] | None = None) -> list[Row]:
-        """Every object of a kind: functions, revisions, replicas, decisions, keys."""
+    def rows(self, kind: str, parameters: Mapping[str, str | int | float] | None = None) -> list[Row]:
+        """Every object of a kind: functions, revisions, replicas, decisions, models, keys, usage, usage/rows."""
         return _items(self._json("GET", f"{CONTROL}/{kind}", params=dict(parameters or {})), kind)
 
     def function(self, function: str) -> Row:
-        return self._object("GET", f"{CONTROL}/functions/{function_path(function)}")
+        with self._nearest(function):
+            return self._object("GET", f"{CONTROL}/functions/{function_path(function)}")
 
     def describe(self, function: str) -> Row:
-        return self._object("GET", f"{CONTROL}/functions/{function_path(function)}/describe")
-
-    def usage(self, parameters: Mapping[str, str]) -> list[Row]:
-        return _items(self._json("GET", f"{CONTROL}/usage", params=dict(parameters)), "usage")
+        with self._nearest(function):
+            return self._object("GET", f"{CONTROL}/functions/{function_path(function)}/describe")
 
     @contextmanager
-    def log_lines(self, function: str, *, follow: bool, tail: int) -> Iterator[Iterator[str]]:
-        parameters = {"tail": tail, **({"follow": 1} if follow else {})}
+    def log_lines(self, function: str, *, follow: bool, tail: int, replica: str = "") -> Iterator[Iterator[str]]:
+        parameters = {"tail": tail, "follow": follow, "replica": replica}
         path = f"{CONTROL}/functions/{function_path(function)}/logs"
-        with self._open("GET", path, params=parameters) as answer:
-            yield answer.iter_lines()
+        with self._nearest(function), self._open("GET", path, params=parameters) as answer:
+            yield _lines(answer)
+
+    def _hint(self, function: str) -> str:
+        """The most similar function that this key may see, as a question."""
+        try:
+            names = [f"{row['namespace']}/{row['name']}" for row in self.rows("functions")]
+        except CommandError:
+            return ""
+        wanted = full_name(function)
+        bare = {name: name.partition("/")[2] for name in names}
+        same = [name for name in names if bare[name] == wanted.partition("/")[2]]
+        close = same or get_close_matches(wanted, names, n=1)
+        if close:
+            return f"; did you mean {close[0]}?"
+        return "; `pilotlight get functions` lists what there is" if names else "; none is deployed yet"
+
+    @contextmanager
+    def _nearest(self, function: str) -> Iterator[None]:
+        """Add to an unknown name what was probably meant."""
+        try:
+            yield
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            raise ApiError(404, f"{error.message}{self._hint(function)}") from error
 
     # Changing
 
@@ -74,7 +99,8 @@ class Client:
         return _items(answer, "functions")
 
     def delete(self, function: str) -> None:
-        self._json("DELETE", f"{CONTROL}/functions/{function_path(function)}")
+        with self._nearest(function):
+            self._json("DELETE", f"{CONTROL}/functions/{function_path(function)}")
 
     def create_key(self, wanted: Row) -> Row:
         return self._object("POST", f"{CONTROL}/keys", json=wanted)
@@ -152,10 +178,16 @@ def api_error(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
     return ApiError(status, message, details=details, retry_after=headers.get("retry-after", ""))
 
 
-def function_path(function: str) -> str:
-    """`NAMESPACE/NAME` of a reference, quoted for an address; `NAME` alone is in `default`, an adapter is left out."""
+def full_name(function: str) -> str:
+    """`NAMESPACE/NAME` of a reference; `NAME` alone is in `default`, an adapter is left out."""
     namespace, _, name = function.partition(":")[0].rpartition("/")
-    return f"{quote(namespace or 'default', safe='')}/{quote(name, safe='')}"
+    return f"{namespace or 'default'}/{name}"
+
+
+def function_path(function: str) -> str:
+    """The full name, quoted for an address."""
+    namespace, _, name = full_name(function).partition("/")
+    return f"{quote(namespace, safe='')}/{quote(name, safe='')}"
 
 
 def shown_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -183,6 +215,16 @@ def _items(answer: Any, kind: str) -> list[Row]:
     return rows
 
 
+def _lines(answer: httpx.Response) -> Iterator[str]:
+    """Split at the line feed alone: a log may hold anything."""
+    rest = b""
+    for chunk in answer.iter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode("utf-8", errors="replace") for line in lines)
+    if rest:
+        yield rest.decode("utf-8", errors="replace")
+
+
 def _decoded(answer: httpx.Response) -> Any:
     try:
         return answer.json()
@@ -205,6 +247,4 @@ def _reason(error: httpx.ConnectError) -> str:
 
 
 def _is_here(settings: Settings) -> bool:
-    from pilotlight.platform.cli.settings import is_loopback
-
     return is_loopback(httpx.URL(settings.url).host)

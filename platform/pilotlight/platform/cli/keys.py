@@ -42,7 +42,7 @@ def create(
         show_value(made, Form.JSON)
         return
     print(made["secret"])
-    print(f"key {made['id']}: keep it now, it is not shown again", file=sys.stderr)
+    print(f"key {made['id']}: keep the secret now, it is not shown again", file=sys.stderr)
 
 
 @app.command("list")

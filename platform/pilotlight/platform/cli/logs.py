@@ -15,8 +15,12 @@ def logs(
     function: Annotated[str, typer.Argument(help="NAME or NAMESPACE/NAME.")],
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines until Ctrl-C.")] = False,
     tail: Annotated[int, typer.Option(min=0, max=100_000, help="How many of the last lines.")] = 200,
+    replica: Annotated[str, typer.Option(help="Which replica's; the newest when absent.")] = "",
 ) -> None:
-    """Show the log of a function's replicas, the newest last."""
-    with connect(context) as client, client.log_lines(function, follow=follow, tail=tail) as lines:
+    """Show what a replica's engine wrote, newest last."""
+    with (
+        connect(context) as client,
+        client.log_lines(function, follow=follow, tail=tail, replica=replica) as lines,
+    ):
         for line in lines:
             print(safe(line), flush=follow)

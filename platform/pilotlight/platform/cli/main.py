@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from pilotlight.platform.cli import call, demo, deploy, get, keys, logs, models, up, usage
+from pilotlight.platform.cli import call, demo, deploy, describe, get, keys, logs, models, up, usage
 from pilotlight.platform.cli.errors import CommandError
 from pilotlight.platform.cli.session import Target
-from pilotlight.platform.cli.settings import DEFAULT_STATE, DEFAULT_URL
+from pilotlight.platform.cli.settings import DEFAULT_URL
+from pilotlight.platform.settings import default_state
 
 # Plain help and plain usage errors: one sentence on stderr reads the same in a terminal, a pipe and a CI log.
 app = typer.Typer(
@@ -39,17 +40,24 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     context: typer.Context,
-    url: Annotated[str, typer.Option(envvar="PILOTLIGHT_URL", help="Where the platform listens.")] = DEFAULT_URL,
+    url: Annotated[
+        str, typer.Option(envvar="PILOTLIGHT_URL", help="Where the platform listens.", show_default=DEFAULT_URL)
+    ] = "",
     state: Annotated[
-        Path, typer.Option(envvar="PILOTLIGHT_STATE", help="State folder of a platform on this machine.")
-    ] = DEFAULT_STATE,
+        Path | None,
+        typer.Option(
+            envvar="PILOTLIGHT_STATE",
+            help="State folder of a platform on this machine.",
+            show_default="~/.local/state/pilotlight",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """The key is PILOTLIGHT_KEY, or the admin key of the state folder when the platform is on this machine."""
     del version
-    context.obj = Target(url, state.expanduser())
+    context.obj = Target(url, state.expanduser() if state else default_state())
 
 
 app.command()(up.up)
@@ -57,7 +65,7 @@ app.command()(demo.demo)
 app.command()(deploy.deploy)
 app.command()(deploy.delete)
 app.command()(get.get)
-app.command()(get.describe)
+app.command()(describe.describe)
 app.command()(logs.logs)
 app.command()(call.call)
 app.command()(usage.usage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,14 @@ from pilotlight.platform.cli.session import connect, settings
 if TYPE_CHECKING:
     from pilotlight.platform.registry.refs import ModelRef
     from pilotlight.platform.registry.registry import Registry
+    from pilotlight.platform.registry.remote import RemoteStore
 
-app = typer.Typer(help="Push, pull, list, tag, verify and import models.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Push, pull, list, tag, verify, import and collect models.", no_args_is_help=True, rich_markup_mode=None
+)
+
+LOCAL_BUCKET = "models"
+"""The one that every platform has."""
 
 Ref = Annotated[str, typer.Argument(metavar="REF", help="s3://BUCKET/[NAMESPACE/]NAME:TAG, or ...@sha256:HEX.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -24,10 +31,8 @@ TrustRemoteCode = Annotated[
 ]
 
 COLUMNS: tuple[Column, ...] = (
-    Column("MODEL", "ref", text),
+    Column("MODEL", "reference", text),
     Column("DIGEST", "digest", digest),
-    Column("SIZE", "size", size, right=True),
-    Column("FILES", "files", text, right=True),
     Column("AGE", "modified", age, right=True),
 )
 
@@ -108,17 +113,63 @@ def verify(context: typer.Context, ref: Ref, as_json: AsJson = False) -> None:
         print(f"{wanted} is right: {found.files} files, {size(found.bytes)}, {found.digest}")
 
 
+@app.command()
+def gc(
+    context: typer.Context,
+    bucket: Annotated[str, typer.Option(help="Which bucket.")] = LOCAL_BUCKET,
+    grace: Annotated[str, typer.Option(help="Keep what is younger, as 90m or 24h.")] = "24h",
+    as_json: AsJson = False,
+) -> None:
+    """Remove files that no tag and no function needs."""
+    from pilotlight.platform.cli.transfers import translated
+    from pilotlight.platform.cli.units import parse_seconds
+
+    with translated():
+        taken = store(context, bucket).collect(parse_seconds(grace, "--grace"))
+    if as_json:
+        show_value(asdict(taken), Form.JSON)
+    else:
+        print(f"removed {taken.blobs} files ({size(taken.blob_bytes)}) and {taken.manifests} manifests")
+    if not taken.complete:
+        raise CommandError("the collection ran out of its time; run it again to go on")
+
+
+@app.command("import")
+def import_model(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="hf://ORG/NAME[@REVISION], or a local folder.")],
+    ref: Ref,
+    trust_remote_code: TrustRemoteCode = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a model from a Hugging Face hub or folder into the registry.
+
+    The hub's own settings count: HF_TOKEN, HF_ENDPOINT, HTTPS_PROXY.
+    """
+    from pilotlight.platform.cli.transfers import opened, parse_ref, watched
+
+    wanted = parse_ref(ref)
+    with opened(source, trust_remote_code=trust_remote_code) as found, watched(shown=not as_json) as report:
+        manifest = registry(context, wanted).push_inspected(found, wanted, report)
+    tell(wanted, manifest.digest, manifest.size, as_json=as_json)
+
+
 def registry(context: typer.Context, ref: ModelRef) -> Registry:
     """The registry of a reference's bucket, reached through the platform."""
     from pilotlight.platform.registry.registry import Registry
+
+    return Registry(store(context, ref.bucket, ref.repository), ref.bucket)
+
+
+def store(context: typer.Context, bucket: str, repository: str = "") -> RemoteStore:
     from pilotlight.platform.registry.remote import RemoteStore
 
     target = settings(context)
-    return Registry(RemoteStore(target.url, target.key, ref.bucket), ref.bucket)
+    return RemoteStore(target.url, target.key, bucket, repository)
 
 
 def tell(ref: ModelRef, model: str, bytes_: int, *, as_json: bool) -> None:
     if as_json:
-        show_value({"ref": str(ref), "digest": model, "size": bytes_}, Form.JSON)
+        show_value({"reference": str(ref), "digest": model, "size": bytes_}, Form.JSON)
     else:
         print(f"{ref}  {model}  {size(bytes_)}")

@@ -23,10 +23,15 @@ class Target:
     state: Path
 
 
+def target(context: typer.Context) -> Target:
+    found = context.find_object(Target)
+    assert found is not None  # the root command always sets it
+    return found
+
+
 def settings(context: typer.Context) -> Settings:
-    target = context.find_object(Target)
-    assert target is not None  # the root command always sets it
-    return resolve(target.url, target.state, os.environ)
+    chosen = target(context)
+    return resolve(chosen.url, chosen.state, os.environ)
 
 
 def connect(context: typer.Context) -> Client:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -14,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from pilotlight.platform.cli.errors import REFUSED, CommandError
 from pilotlight.platform.cli.output import terminal
 from pilotlight.platform.registry.errors import BadReferenceError, ModelRefusedError, RegistryError
+from pilotlight.platform.registry.inspection import Inspected
 from pilotlight.platform.registry.push import Progress as Step
 from pilotlight.platform.registry.push import Report
 from pilotlight.platform.registry.refs import ModelRef
@@ -34,6 +37,22 @@ def parse_ref(text: str) -> ModelRef:
 
 
 @contextmanager
+def opened(source: str, *, trust_remote_code: bool) -> Iterator[Inspected]:
+    """A hub's model in a temporary folder, or a local folder; inspected. Raises CommandError."""
+    if not sys.stderr.isatty():
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    from pilotlight.platform.registry.hub import Download, HubRef, inspect_hub_folder
+
+    with ExitStack() as stack:
+        with translated():
+            if source.startswith("hf://"):
+                found = stack.enter_context(Download(HubRef.parse(source), trust_remote_code=trust_remote_code))
+            else:
+                found = inspect_hub_folder(Path(source), trust_remote_code=trust_remote_code)
+        yield found
+
+
+@contextmanager
 def translated() -> Iterator[None]:
     """Turn errors of registry and store into CommandErrors."""
     try:
@@ -41,6 +60,8 @@ def translated() -> Iterator[None]:
     except ModelRefusedError as error:
         sentence = str(error).partition("\n")[0].rstrip(":")
         raise CommandError(sentence, details=error.problems) from error
+    except BadReferenceError as error:
+        raise CommandError(str(error), code=REFUSED) from error
     except (RegistryError, StoreError, BadManifestError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:

@@ -22,6 +22,7 @@ class Group(StrEnum):
 COLUMNS: tuple[Column, ...] = (
     Column("REQUESTS", "requests", number, right=True),
     Column("COLD", "cold", number, right=True),
+    Column("OK", "ok", number, right=True),
     Column("PROMPT", "prompt_tokens", number, right=True),
     Column("CACHED", "cached_tokens", number, right=True),
     Column("ANSWER", "completion_tokens", number, right=True),
@@ -29,6 +30,12 @@ COLUMNS: tuple[Column, ...] = (
     Column("START", "start_seconds", seconds, right=True),
     Column("SERVE", "serve_seconds", seconds, right=True),
 )
+REPLICA_COLUMNS: tuple[Column, ...] = (
+    Column("REPLICA-START", "replica_starting_seconds", seconds, right=True),
+    Column("REPLICA-SERVE", "replica_serving_seconds", seconds, right=True),
+    Column("REPLICA-IDLE", "replica_idle_seconds", seconds, right=True),
+)
+"""What the replicas cost beside the requests that they served; a day's are not told."""
 
 
 def usage(
@@ -38,6 +45,6 @@ def usage(
 ) -> None:
     """Show requests, tokens and seconds, by key, function or day."""
     with connect(context) as client:
-        rows = client.usage({"by": by})
-    columns = (Column(by.upper(), "group", text), *COLUMNS)
+        rows = client.rows("usage", {"by": by})
+    columns = (Column(by.upper(), "group", text), *COLUMNS, *(() if by is Group.DAY else REPLICA_COLUMNS))
     show_rows(rows, columns, Form.JSON if as_json else Form.TABLE, empty="no requests yet")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from pilotlight.platform.cli.errors import CommandError
-from pilotlight.platform.cli.settings import Settings, read_admin_key
+from pilotlight.platform.cli.settings import Settings, announced, read_admin_key
 from pilotlight.platform.demo.processes import end, replica_processes
 
 START_SECONDS = 60.0
@@ -26,30 +25,24 @@ LOG_LINES = 15
 def running_platform(state: Path) -> Iterator[Settings]:
     """Start `pilotlight up` on a free loopback port and end it, with all of its replicas, on every way out."""
     state.mkdir(parents=True, exist_ok=True)
-    url = f"http://127.0.0.1:{free_port()}"
     log = state / "up.log"
     with log.open("wb") as out:
         # A session of its own: Ctrl-C reaches the demo alone, which then ends the platform in order.
         process = subprocess.Popen(
-            up_command(state, url), stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+            up_command(state), stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
         )
     try:
-        _wait_ready(process, url, log)
+        url = _wait_ready(process, state, log)
         yield Settings(url=url, key=read_admin_key(state), state=state)
     finally:
         stop(process)
         end(replica_processes(state))
 
 
-def up_command(state: Path, url: str) -> list[str]:
-    port = url.rpartition(":")[2]
-    return [sys.executable, "-m", "pilotlight.platform.cli", "--state", str(state), "up", "--port", port]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def up_command(state: Path) -> list[str]:
+    """The models stay in the folder, whatever S3 the environment names."""
+    options = ["--port", "0", "--shutdown", "1s", "--registry", (state / "registry").as_uri()]
+    return [sys.executable, "-m", "pilotlight.platform.cli", "--state", str(state), "up", *options]
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -62,9 +55,13 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _wait_ready(process: subprocess.Popen[bytes], state: Path, log: Path) -> str:
+    """The platform's address, once it answers there."""
     deadline = time.monotonic() + START_SECONDS
-    while not _is_ready(url):
+    while True:
+        known = announced(state)
+        if known.process == process.pid and _is_ready(known.url):
+            return known.url
         if process.poll() is not None:
             raise CommandError("the platform did not start; the end of its log:", details=_tail(log))
         if time.monotonic() > deadline:

@@ -5,7 +5,7 @@ The prices are examples, in the range of what clouds ask for general-purpose mac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,10 +48,6 @@ class Bill:
         return sum(self.seconds.values())
 
 
-def bill(intervals: Iterable[Mapping[str, Any]], wall_seconds: float) -> Bill:
-    """Sum the ledger's replica intervals (`state`, `start`, `end`; Unix times) by state."""
-    seconds = dict.fromkeys(STATES, 0.0)
-    for interval in intervals:
-        state = str(interval["state"])
-        seconds[state] = seconds.get(state, 0.0) + float(interval["end"]) - float(interval["start"])
-    return Bill(seconds, wall_seconds)
+def bill(usage: Mapping[str, Any], wall_seconds: float) -> Bill:
+    """From a row of the ledger's sums (`replica_starting_seconds`, ...)."""
+    return Bill({state: float(usage[f"replica_{state}_seconds"]) for state in STATES}, wall_seconds)

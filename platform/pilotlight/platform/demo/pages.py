@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pilotlight.platform.cli.calling import Record
 from pilotlight.platform.cli.output import number, seconds, size
-from pilotlight.platform.cli.waiting import Span, spans
+from pilotlight.platform.cli.waiting import Span
 from pilotlight.platform.demo.cost import DAY_SECONDS, GIB, MONTH_SECONDS, Bill, Footprint, Prices
 from pilotlight.runtime.models import ModelManifest
 
@@ -50,9 +50,11 @@ def phase_table(phases: Sequence[Span]) -> Padding:
     return Padding(table, LEFT)
 
 
-def seen_phases(record: Record) -> list[Span]:
-    """The phases as the caller saw them, up to its first token."""
-    return spans(record.phases, record.ttft_seconds or record.seconds)
+def start_phases(replica: Mapping[str, Any]) -> list[Span]:
+    """A replica's own account of its start: seconds since it was decided on; `ready` is the end, no phase."""
+    phases = [phase for phase in replica["phases"] if phase["name"] != "ready" and phase["end"] is not None]
+    begin = phases[0]["start"] if phases else 0.0
+    return [Span(phase["name"], phase["start"] - begin, phase["end"] - begin) for phase in phases]
 
 
 def latency_table(calls: Sequence[tuple[str, Record]]) -> Padding:

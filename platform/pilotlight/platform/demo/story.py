@@ -22,7 +22,7 @@ from pilotlight.platform.cli.settings import Settings
 from pilotlight.platform.cli.waiting import waiting_line
 from pilotlight.platform.demo import pages
 from pilotlight.platform.demo.child import running_platform
-from pilotlight.platform.demo.cost import Prices, bill
+from pilotlight.platform.demo.cost import Footprint, Prices, bill
 from pilotlight.platform.demo.processes import replica_processes, wait_gone
 from pilotlight.platform.demo.weights import ensure_model
 from pilotlight.platform.registry.refs import ModelRef
@@ -122,9 +122,9 @@ class Story:
         record = self._stream(client)
         self.calls.append((name, record))
         self.processes = replica_processes(self.state)
-        if record.phases:
+        for replica in client.rows("replicas") if record.cold else ():
             self.console.print()
-            self.console.print(pages.phase_table(pages.seen_phases(record)))
+            self.console.print(pages.phase_table(pages.start_phases(replica)))
 
     def _stream(self, client: Client) -> Record:
         body = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": MAX_TOKENS, "temperature": 0}
@@ -158,15 +158,18 @@ class Story:
                 details=tuple(f"{process.pid} {process.name()}" for process in left),
             )
         pages.say(self.console, f"after {seconds(time.monotonic() - began)} no engine process is left")
-        for decision in client.rows("decisions", {"function": FUNCTION, "limit": 1})[-1:]:
+        for decision in client.rows("decisions", {"function": FUNCTION, "limit": 1}):
             pages.say(self.console, f"why: {decision['sentence']}", style="dim")
 
     # 7 and 8: the ledger and the bill
 
     def _account(self, client: Client) -> None:
         wall = time.time() - self.began
-        self._step(7, "The ledger", "a row for each request")
-        self.console.print(pages.ledger_table(ledger_rows(client, self.began, len(self.calls))))
+        query: dict[str, str | int | float] = {"function": FUNCTION, "since": self.began}
+        self._step(7, "The ledger", "a row for each request, to the key that caused it")
+        self.console.print(pages.ledger_table(client.rows("usage/rows", query)[::-1]))
         self._step(8, "The bill", "a second is paid for only while a replica exists")
-        intervals = client.intervals(FUNCTION, self.began)
-        self.console.print(pages.cost_table(bill(intervals, wall), footprint(client), Prices()))
+        [sums] = client.rows("usage", {**query, "by": "function"})
+        revision = client.describe(FUNCTION)["revision"]
+        footprint = Footprint(float(revision["cpus"]), int(revision["memory_bytes"]))
+        self.console.print(pages.cost_table(bill(sums, wall), footprint, Prices()))

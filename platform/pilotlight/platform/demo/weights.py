@@ -9,14 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilotlight.platform.registry.remote import RemoteStore
-
 from pilotlight.platform.cli.errors import CommandError
 from pilotlight.platform.cli.settings import Settings
 from pilotlight.platform.cli.transfers import translated, watched
 from pilotlight.platform.registry.errors import ModelNotFoundError
 from pilotlight.platform.registry.refs import ModelRef
 from pilotlight.platform.registry.registry import Registry
+from pilotlight.platform.registry.remote import RemoteStore
 from pilotlight.runtime.models import ModelManifest
 
 CONVERSION_SECONDS = 600.0
@@ -37,7 +36,7 @@ class Weights:
 
 def ensure_model(settings: Settings, ref: ModelRef, say: Callable[[str], None]) -> Weights:
     """Convert and push the packaged SmolLM2 unless `ref` is in the registry."""
-    registry = Registry(RemoteStore(settings.url, settings.key, ref.bucket), ref.bucket)
+    registry = Registry(RemoteStore(settings.url, settings.key, ref.bucket, ref.repository), ref.bucket)
     known = resolve(registry, ref)
     if known is not None:
         return Weights(known, fresh=False)
