@@ -56,6 +56,20 @@ def test_fifty_at_zero_are_answered_by_exactly_one_start(make_up: Make) -> None:
     assert (total["group"], total["requests"], total["ok"]) == ("team-a/chat", 50, 50)
 
 
+def test_no_more_than_allowed_are_held(make_up: Make) -> None:
+    up = make_up(max_held=2)
+    up.deploy("chat", scale={"max": 1}, engine=engine(loadSeconds=3))
+
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        answers = list(pool.map(lambda _: up.chat("chat"), range(5)))
+
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429, 429]
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.json()["error"]["code"] == "queue_full"
+    assert "2 may" in refused.json()["error"]["message"]
+    assert int(refused.headers["retry-after"]) > 0
+
+
 def test_a_second_platform_on_the_same_folder_is_refused(make_up: Make) -> None:
     make_up()
 
