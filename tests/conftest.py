@@ -9,6 +9,7 @@ import socket
 import socketserver
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -23,6 +24,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pilotlight.platform.demo.model import convert_smollm2
+from pilotlight.runtime.locks import holding
 from pilotlight.runtime.stores.folder import FolderStore
 from pilotlight.runtime.stores.s3 import S3Options, S3Store
 
@@ -99,7 +102,7 @@ def _serving(command: list[str], environment: Mapping[str, str], log: Path, url:
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(3)  # SeaweedFS takes 15 s to leave in order; its data is of no use any more
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -125,6 +128,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         "-s3.port.iceberg=0",
         "-volume.preStopSeconds=0",
         "-s3.iam=false",
+        "-s3.domainName=localhost",
         f"-filer.localSocket={folder}/f",
         f"-s3.localSocket={folder}/s",
     ]
@@ -302,3 +306,12 @@ def chaos_proxy() -> Iterator[Callable[[str], ChaosProxy]]:
         chaos.release.set()
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct as a safetensors folder, converted once for all runs on this machine; only read it."""
+    base = os.environ.get("XDG_CACHE_HOME") or f"{tempfile.gettempdir()}/pilotlight-{os.getuid()}"
+    folder = Path(base) / "pilotlight-tests" / "smollm2"
+    with holding(folder.with_suffix(".lock"), 280):
+        return convert_smollm2(folder)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,10 +37,8 @@ def test_a_key_is_understood_as_it_was_made(repository: str, tag: str, digest: s
 @given(st.text(max_size=60))
 def test_any_text_is_a_reference_or_refused(text: str) -> None:
     for candidate in (text, f"s3://models/{text}", f"s3://{text}"):
-        try:
+        with suppress(BadReferenceError):
             assert ModelRef.parse(str(ModelRef.parse(candidate))) == ModelRef.parse(candidate)
-        except BadReferenceError:
-            pass
 
 
 def test_the_tag_defaults_to_latest() -> None:
@@ -73,12 +73,12 @@ def test_the_tag_defaults_to_latest() -> None:
     ],
 )
 def test_what_is_no_reference_is_refused_with_what_was_expected(text: str) -> None:
-    with pytest.raises(BadReferenceError, match="not valid|not both"):
+    with pytest.raises(BadReferenceError, match=r"not valid|not both"):
         ModelRef.parse(text)
 
 
 @pytest.mark.parametrize(
-    "key", ["", "x", "blobs/sha256/zz", "repositories/a/b/c/tags/x", "repositories/a/uploads/sha256/" + "0" * 64]
+    "key", ["", "x", "blobs/sha256/zz", "repositories/a/b/c/tags/x", f"repositories/a/uploads/{DIGEST[7:]}"]
 )
 def test_other_keys_mean_nothing(key: str) -> None:
     assert parse_key(key) is None

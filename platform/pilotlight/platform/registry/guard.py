@@ -154,7 +154,9 @@ class Guard:
 
     def _readable(self, place: Place) -> bool:
         if place.kind is Kind.BLOB:
-            return may_read(self._caller, self._repository) and self._possessed(self._repository, place.digest)
+            if not self._repository or not may_read(self._caller, self._repository):
+                return False
+            return self._possessed(self._repository, place.digest)
         if place.kind in (Kind.MANIFEST, Kind.TAG, Kind.PENDING_MANIFEST):
             return may_read(self._caller, place.repository)
         return place.kind is Kind.LEASE
@@ -168,7 +170,8 @@ class Guard:
         """Raises NotAllowedError."""
         place = parse_key(key)
         repository = self._repository if place is None or place.kind is Kind.BLOB else place.repository
-        if place is None or place.kind is Kind.LEASE or not may_push(self._caller, repository):
+        known = place is not None and place.kind is not Kind.LEASE and repository
+        if place is None or not known or not may_push(self._caller, repository):
             raise NotAllowedError(f"this key may not push to {repository!r}")
         return place
 

@@ -230,7 +230,8 @@ def _refusal(error: Exception) -> Response:
     content: dict[str, object] = {"code": type(error).__name__, "message": str(error)}
     if isinstance(error, ModelRefusedError):
         content["problems"] = list(error.problems)
-    headers = {"Retry-After": "5"} if status == 503 else {}
+    # Without the close, the rest of a body that is too large would be read to its end.
+    headers = {503: {"Retry-After": "5"}, 413: {"Connection": "close"}}.get(status, {})
     return JSONResponse({"error": content}, status, headers)
 
 

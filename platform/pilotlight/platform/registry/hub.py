@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from pilotlight.platform.registry.errors import BadReferenceError, ImportFailedError, ModelRefusedError
 from pilotlight.platform.registry.inspection import (
@@ -121,13 +122,11 @@ def _without_pickles(files: Sequence[SourceFile]) -> Iterable[SourceFile]:
 
 def _snapshot(ref: HubRef, folder: Path, *, trust_remote_code: bool) -> Path:
     # Takes seconds to import; only an import pays for it.
-
     import huggingface_hub
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HTTPError,  # type: ignore[attr-defined]  # whichever httpx the hub client is on
-    )
+    from huggingface_hub.errors import HfHubHTTPError
 
+    # The HTTPError of whichever httpx the hub client is built on.
+    network = cast("type[Exception]", HfHubHTTPError.__bases__[0])
     wanted = [*_WANTED, _CODE] if trust_remote_code else list(_WANTED)
     try:
         found = huggingface_hub.snapshot_download(
@@ -141,7 +140,7 @@ def _snapshot(ref: HubRef, folder: Path, *, trust_remote_code: bool) -> Path:
         )
     except HfHubHTTPError as error:
         raise ImportFailedError(_explained(ref, error.response.status_code)) from error
-    except (HTTPError, OSError, ValueError) as error:
+    except (network, OSError, ValueError) as error:
         raise ImportFailedError(
             f"{ref} could not be fetched: {error}; check HF_ENDPOINT and the proxy settings"
         ) from error

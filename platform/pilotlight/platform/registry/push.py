@@ -212,11 +212,11 @@ def commit(store: ObjectStore, repository: str, tag: str, manifest: ModelManifes
     store.put(tag_key(repository, tag), manifest.digest.encode())
 
 
-def wait_for_lease(store: ObjectStore, clock: Callable[[], float] = time.time) -> None:
-    """Wait for a running garbage collection. Raises CollectionRunningError after LEASE_PATIENCE seconds."""
-    deadline = clock() + LEASE_PATIENCE
-    while lease_until(store) > clock():
-        if clock() > deadline:
+def wait_for_lease(store: ObjectStore, patience: float = LEASE_PATIENCE) -> None:
+    """Wait for a running garbage collection. Raises CollectionRunningError after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while lease_until(store) > time.time():
+        if time.monotonic() > deadline:
             raise CollectionRunningError("a garbage collection is running; push again when it has ended")
         time.sleep(0.5)
 

@@ -13,6 +13,7 @@ from pilotlight.runtime.stores.errors import (
     ObjectTooLargeError,
     StoreDeniedError,
     StoreError,
+    StoreTooSlowError,
     StoreUnavailableError,
 )
 from pilotlight.runtime.stores.protocol import (
@@ -37,6 +38,7 @@ __all__ = [
     "Part",
     "StoreDeniedError",
     "StoreError",
+    "StoreTooSlowError",
     "StoreUnavailableError",
     "Upload",
     "open_store",

@@ -31,6 +31,10 @@ class StoreUnavailableError(StoreError):
     """Not reachable, overloaded or too slow, after all retries; another try later may succeed."""
 
 
+class StoreTooSlowError(StoreUnavailableError):
+    """Bytes come, but slower than is worth waiting for."""
+
+
 class ObjectCorruptError(StoreError):
     """The bytes are not those that were asked for."""
 

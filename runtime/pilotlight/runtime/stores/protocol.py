@@ -10,7 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pilotlight.runtime.stores.errors import ObjectCorruptError, ObjectTooLargeError, StoreUnavailableError
+from pilotlight.runtime.stores.errors import (
+    ObjectCorruptError,
+    ObjectTooLargeError,
+    StoreTooSlowError,
+    StoreUnavailableError,
+)
 
 CHUNK_BYTES = 1 << 20
 """Most bytes in one chunk of a streamed read: enough for throughput, small beside any process."""
@@ -140,6 +145,8 @@ def resumed(
                 yield chunk
             if start < end:
                 raise ObjectCorruptError(f"object {key!r} ends {end - start} bytes early", key=key)
+        except StoreTooSlowError:
+            raise
         except StoreUnavailableError:
             idle = idle + 1 if start == before else 1
             if idle >= attempts:

@@ -16,6 +16,7 @@ from botocore.client import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,  # noqa: A004 - botocore's, as everything here
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -29,6 +30,7 @@ from pilotlight.runtime.stores.errors import (
     ObjectNotFoundError,
     StoreDeniedError,
     StoreError,
+    StoreTooSlowError,
     StoreUnavailableError,
 )
 from pilotlight.runtime.stores.keys import check_key, check_prefix
@@ -114,7 +116,9 @@ class S3Store:
     def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         check_key(key)
         left = max(self.stat(key).size - start, 0) if length is None else length
-        return resumed(partial(self._read_once, key), key, start, left, self._options.attempts)
+        patience = self._options.attempts * self._options.read_seconds + left / self._options.least_rate
+        read_once = partial(self._read_once, key, self._monotonic() + patience)
+        return resumed(read_once, key, start, left, self._options.attempts)
 
     def put(self, key: str, data: bytes) -> None:
         with _translated(check_key(key)):
@@ -193,16 +197,14 @@ class S3Store:
         except ObjectNotFoundError:
             return
 
-    def _read_once(self, key: str, start: int, length: int) -> Iterator[bytes]:
-        patience = self._options.read_seconds + length / self._options.least_rate
-        deadline = self._monotonic() + patience
+    def _read_once(self, key: str, deadline: float, start: int, length: int) -> Iterator[bytes]:
         with _translated(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes={start}-{start + length - 1}")
             with closing(answer["Body"]) as body:
                 for chunk in _chunks(body):
                     yield chunk
                     if self._monotonic() > deadline:
-                        raise StoreUnavailableError(f"object {key!r} comes too slowly", key=key)
+                        raise StoreTooSlowError(f"object {key!r} comes too slowly", key=key)
 
     def _copy_parts(self, source: str, target: str, size: int) -> None:
         upload = self.begin_upload(target)
@@ -269,7 +271,7 @@ def _translated(key: str) -> Iterator[None]:
         raise StoreDeniedError(
             f"no S3 credentials: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile", key=key
         ) from error
-    except (HTTPClientError, IncompleteReadError) as error:
+    except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
         raise StoreUnavailableError(
             f"object {key!r}: the store could not be reached or broke off: {error}", key=key
         ) from error
