@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from pilotlight.activator.activator import Activator
+from pilotlight.activator.settings import Settings as ActivatorSettings
 from pilotlight.activator.values import Caller, FunctionId
 from pilotlight.platform.api.app import make_app
 from pilotlight.platform.api.metrics import registry as fleet_metrics
@@ -83,14 +84,14 @@ class Platform:
         self.shelf = Shelf(registry_address(settings), state / "tokenizers")
         self.cluster = EmbeddedCluster(state / "replicas")
         wakers = _Wakers()
-        self.activator = Activator(self.keyring, wakers, self.ledger, self.clock)
+        self.activator = Activator(self.keyring, wakers, self.ledger, self.clock, _activator_settings(settings))
         self.controller = wakers.controller = Controller(
             self.cluster,
             self.stores,
             self.activator,
             self.ledger.cause,
             self.clock,
-            LoopSettings(_room(machine), _spec_settings(settings, state)),
+            LoopSettings(_room(machine), _spec_settings(settings, state), settings.max_held),
         )
         self.machine = machine
         self.adopted = False
@@ -240,6 +241,11 @@ def _server(app: App) -> _Server:
 
 def _room(machine: Machine) -> Room:
     return Room(machine.memory_bytes, machine.cpus, {device.uuid: device.memory_bytes for device in machine.devices})
+
+
+def _activator_settings(settings: Settings) -> ActivatorSettings:
+    """One function may have all of what may wait, where more is allowed than usually for all together."""
+    return ActivatorSettings(queue_total=max(ActivatorSettings.queue_total, settings.max_held))
 
 
 def _spec_settings(settings: Settings, state: Path) -> SpecSettings:

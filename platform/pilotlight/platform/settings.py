@@ -39,6 +39,8 @@ class Settings:
     """A cold start that takes longer is failed."""
     orphan_seconds: float = 30.0
     """Replicas outlive a killed platform so long, for the next one to adopt them."""
+    max_held: int = 1000
+    """Requests of one function that may wait, for a start or for a slot; each holds about 20 KiB and a descriptor."""
     allow_any_host: bool = False
     """Listen on other addresses than loopback; there is no TLS, so that is for whoever has it in front."""
 
@@ -52,6 +54,8 @@ class Settings:
             raise SettingsError(f"port {self.port} is not between 0 and 65535")
         if self.memory_bytes is not None and self.memory_bytes <= 0:
             raise SettingsError("the memory for replicas must be more than 0")
+        if self.max_held < 1:
+            raise SettingsError(f"{self.max_held} requests may wait: expected at least 1")
 
 
 def default_state(environment: Mapping[str, str] = os.environ) -> Path:

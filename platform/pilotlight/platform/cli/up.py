@@ -33,6 +33,9 @@ def up(
     drain: Annotated[str, typer.Option(help="How long streams may run on when a replica leaves.")] = "2m",
     shutdown: Annotated[str, typer.Option(help="How long they may run on after Ctrl-C.")] = "10s",
     start_timeout: Annotated[str, typer.Option(help="A cold start that takes longer is failed.")] = "30m",
+    max_held: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Requests of one function that may wait for a start or a slot.")
+    ] = 1000,
     allow_any_host: Annotated[
         bool, typer.Option("--allow-any-host", help="Listen beyond this machine; there is no TLS.")
     ] = False,
@@ -56,6 +59,7 @@ def up(
             drain_seconds=parse_seconds(drain, "--drain"),
             shutdown_seconds=parse_seconds(shutdown, "--shutdown"),
             start_seconds=parse_seconds(start_timeout, "--start-timeout"),
+            max_held=max_held,
             allow_any_host=allow_any_host,
         )
     except SettingsError as error:

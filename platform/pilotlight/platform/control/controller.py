@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -66,6 +66,8 @@ class LoopSettings:
 
     room: Room
     spec: SpecSettings
+    max_held: int = 1000
+    """Requests of one function that may wait."""
 
 
 class Controller:
@@ -278,7 +280,8 @@ class Controller:
             for live in self.known.of(view.id)
         ]
         trouble = Trouble(memory.state.back_off, memory.crashed_starting)
-        return route(view, revision, served, self.eta(view.id), trouble, world.now)
+        told = route(view, revision, served, self.eta(view.id), trouble, world.now)
+        return replace(told, queue_limit=self._settings.max_held)
 
     def eta(self, function: FunctionId) -> dict[str, float]:
         """Expected seconds of each phase of the function's next start."""
