@@ -78,7 +78,7 @@ Change = Callable[[dict[str, Any]], object]
         pytest.param(lambda raw: raw.update(mediaType="text/plain"), "media type", id="media type"),
         pytest.param(lambda raw: raw.update(kind="dataset"), "model or adapter", id="kind"),
         pytest.param(lambda raw: raw.update(remoteCode=1), "bool", id="flag not bool"),
-        pytest.param(lambda raw: raw.update(files=[]), "1 to", id="no files"),
+        pytest.param(lambda raw: raw.update(files=[], tensors={}), "1 to", id="no files"),
         pytest.param(lambda raw: raw["files"][0].update(path="../x"), "not valid", id="path out"),
         pytest.param(lambda raw: raw["files"][0].update(size=-1), "impossible size", id="negative size"),
         pytest.param(lambda raw: raw["files"][0].update(size=1.0), "int", id="size not whole"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,22 +19,32 @@ _GUARD = str(Path(guard.__file__).resolve())
 
 
 class EngineProcess:
-    """One engine under one guard. The caller must have become a subreaper."""
+    """One engine under one guard, in a running event loop. The caller must have become a subreaper.
 
-    def __init__(self, process: asyncio.subprocess.Process, sink: Callable[[bytes], None]) -> None:
-        self._process = process
-        self._reading = asyncio.create_task(self._read(sink))
-        self.ended = asyncio.create_task(process.wait())
+    Not asyncio's subprocess: its `wait` does not return while a descendant that outlives a killed guard holds the
+    output open, and just then the rest must be ended.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], sink: Callable[[bytes], None]) -> None:
+        assert process.stdout is not None
+        self._process, self._sink = process, sink
+        self._loop = asyncio.get_running_loop()
+        self._output = process.stdout.fileno()
+        self._exit = os.pidfd_open(process.pid)
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        """Done at the guard's end, which is the engine's unless the guard was killed. Do not cancel it."""
+        os.set_blocking(self._output, False)
+        self._loop.add_reader(self._output, self._read)
+        self._loop.add_reader(self._exit, self._exited)
 
     @classmethod
-    async def start(cls, launch: Launch, sink: Callable[[bytes], None], grace: float = GRACE_SECONDS) -> EngineProcess:
+    def start(cls, launch: Launch, sink: Callable[[bytes], None], grace: float = GRACE_SECONDS) -> EngineProcess:
         """`sink` gets the output of the engine, both streams in one, as it comes."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", _GUARD, str(grace)),
-            *launch.argv,
-            stdin=asyncio.subprocess.PIPE,  # the lifeline: never written to, closed by our death
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", _GUARD, str(grace), *launch.argv],
+            stdin=subprocess.PIPE,  # the lifeline: never written to, closed by our death
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env=dict(launch.environment),
             cwd="/",
             start_new_session=True,
@@ -62,11 +73,28 @@ class EngineProcess:
 
     async def cleared(self) -> None:
         """After the end: kill what the guard could not, when it was killed itself, and read the last output."""
-        await self.ended
+        await asyncio.shield(self.ended)
         await asyncio.to_thread(guard.end_descendants, os.getpid())
-        await self._reading
+        while self._output >= 0:
+            self._read()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
-    async def _read(self, sink: Callable[[bytes], None]) -> None:
+    def _exited(self) -> None:
+        self._loop.remove_reader(self._exit)
+        os.close(self._exit)
+        self._process.wait()
+        self.ended.set_result(None)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._output, _READ_BYTES)
+        except BlockingIOError:
+            return
+        if data:
+            self._sink(data)
+            return
+        self._loop.remove_reader(self._output)
+        self._output = -1
         assert self._process.stdout is not None
-        while data := await self._process.stdout.read(_READ_BYTES):
-            sink(data)
+        self._process.stdout.close()

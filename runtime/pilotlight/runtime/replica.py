@@ -133,7 +133,7 @@ class Replica:
         launch = self._engine.launch(self._spec, place, self._environment)
         self.board.enter(Phase.IMPORT)
         self._engine_log.lines.clear()
-        self._process = await EngineProcess.start(launch, self._hear)
+        self._process = EngineProcess.start(launch, self._hear)
         self._http = EngineHttp(place.port, self._spec.engine.key)
         self._log.info("engine started", extra={"port": place.port, "argv": list(launch.argv)})
         while not await self._up(place.port):
