@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +31,11 @@ CHAT = FunctionId("team-a", "chat")
 KEY = "pl-alice"
 ENGINE_KEY = "engine-secret"
 _DEADLINE = 30.0
+
+WaitFor = Callable[[Callable[[], bool], str], Awaitable[None]]
+ReadEvent = Callable[[aiohttp.ClientResponse], Awaitable[str]]
+ReadRest = Callable[[aiohttp.ClientResponse], Awaitable[list[str]]]
+MakeRoute = Callable[..., Route]
 
 
 async def eventually(condition: Callable[[], bool], what: str) -> None:
@@ -243,15 +249,28 @@ class Stage:
 
     def post(
         self, path: str = "/v1/completions", *, key: str = KEY, headers: Mapping[str, str] | None = None, **body: Any
-    ) -> Any:
-        """A request as a context manager of aiohttp; without `model` the function is `chat`."""
-        if "json" not in body:
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """A request to the function `chat` unless `model` says otherwise; `data` and `json` replace the whole body."""
+        if not body.keys() & {"json", "data"}:
             body = {"json": {"model": "chat", "prompt": "hello", **body}}
         sent = {"Authorization": f"Bearer {key}", **(headers or {})}
         return self.client.post(self.url + path, headers=sent, **body)
 
-    def stream(self, **body: Any) -> Any:
-        return self.post(**{"stream": True, **body})
+    async def open(self, *arguments: Any, **keywords: Any) -> aiohttp.ClientResponse:
+        """The response as soon as its headers are there; the test reads the rest."""
+        return await self.post(*arguments, **keywords).__aenter__()
+
+    async def status(self, *arguments: Any, **keywords: Any) -> int:
+        async with self.post(*arguments, **keywords) as response:
+            await response.read()
+            return response.status
+
+    async def error(self, *arguments: Any, **keywords: Any) -> tuple[int, dict[str, Any]]:
+        """The status and the error object of a refused request."""
+        async with self.post(*arguments, **keywords) as response:
+            body = await response.json()
+            assert set(body["error"]) == {"message", "type", "param", "code"}, "OpenAI's shape"
+            return response.status, body["error"]
 
     def demand(self, function: FunctionId = CHAT) -> tuple[int, int]:
         demand = self.activator.demand()[function]
@@ -342,6 +361,9 @@ class Simulated:
 
     def replica(self, identity: str = "r1", **changes: Any) -> Replica:
         return replace(Replica(identity, "chat-1", self.url, ENGINE_KEY, slots=4), **changes)
+
+
+StartSimulated = Callable[..., Simulated]
 
 
 @pytest.fixture

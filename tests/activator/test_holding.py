@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
 
 from pilotlight.activator.settings import Settings
 from pilotlight.activator.values import FunctionId, StartProgress
 
+if TYPE_CHECKING:
+    from tests.activator.conftest import MakeRoute, ReadEvent, ReadRest, ScriptedEngine, Stage, WaitFor
+
 CHAT = FunctionId("team-a", "chat")
 
 
-async def test_a_held_stream_hears_of_the_start_then_gets_its_answer(stage, engine, read_event, read_rest):
+async def test_a_held_stream_hears_of_the_start_then_gets_its_answer(
+    stage: Stage, engine: ScriptedEngine, read_event: ReadEvent, read_rest: ReadRest
+) -> None:
     async with asyncio.TaskGroup() as group:
-        opened = group.create_task(_open(stage.stream()))
+        opened = group.create_task(stage.open(stream=True))
         await stage.held(1)
         stage.update(start=StartProgress("load", 43, 12.0, stage.clock.now()))
         stage.clock.advance(0.8)
@@ -52,9 +57,11 @@ async def test_a_held_stream_hears_of_the_start_then_gets_its_answer(stage, engi
     assert row.request == response.headers["X-Request-Id"]
 
 
-async def test_a_stream_that_is_released_before_the_first_comment_gets_true_headers(stage, engine, read_rest):
+async def test_a_stream_that_is_released_before_the_first_comment_gets_true_headers(
+    stage: Stage, engine: ScriptedEngine, read_rest: ReadRest
+) -> None:
     async with asyncio.TaskGroup() as group:
-        opened = group.create_task(_open(stage.stream()))
+        opened = group.create_task(stage.open(stream=True))
         await stage.held(1)
         stage.clock.advance(0.5)
         stage.update(replicas=(engine.replica(),))
@@ -69,9 +76,9 @@ async def test_a_stream_that_is_released_before_the_first_comment_gets_true_head
     assert not [event for event in await read_rest(response) if event.startswith(":")]
 
 
-async def test_however_many_arrive_one_wake_is_sent(stage, engine):
+async def test_however_many_arrive_one_wake_is_sent(stage: Stage, engine: ScriptedEngine) -> None:
     async with asyncio.TaskGroup() as group:
-        posts = [group.create_task(_status(stage.post())) for _ in range(50)]
+        posts = [group.create_task(stage.status()) for _ in range(50)]
         await stage.held(50)
         assert stage.waker.woken == [CHAT]
         stage.update(replicas=(engine.replica(slots=50),))
@@ -83,9 +90,9 @@ async def test_however_many_arrive_one_wake_is_sent(stage, engine):
     assert len(stage.meter.admissions) == len(stage.meter.rows) == 50
 
 
-async def test_a_host_that_missed_the_wake_is_told_again(stage, wait_for):
+async def test_a_host_that_missed_the_wake_is_told_again(stage: Stage, wait_for: WaitFor) -> None:
     async with asyncio.TaskGroup() as group:
-        post = group.create_task(_status(stage.post()))
+        post = group.create_task(stage.status())
         await stage.held(1)
         stage.clock.advance(5.0)
         await wait_for(lambda: len(stage.waker.woken) == 2, "a second wake")
@@ -93,19 +100,19 @@ async def test_a_host_that_missed_the_wake_is_told_again(stage, wait_for):
         assert await post == 404
 
 
-async def test_a_second_demand_after_an_empty_queue_wakes_again(stage, wait_for):
+async def test_a_second_demand_after_an_empty_queue_wakes_again(stage: Stage) -> None:
     for expected in (1, 2):
         async with asyncio.TaskGroup() as group:
-            post = group.create_task(_status(stage.post()))
+            post = group.create_task(stage.status())
             await stage.held(1)
-            await wait_for(lambda expected=expected: len(stage.waker.woken) == expected, "a wake")
+            assert len(stage.waker.woken) == expected
             post.cancel()
         await stage.held(0)
 
 
-async def test_a_client_that_leaves_while_held_frees_its_place_at_once(stage, wait_for):
+async def test_a_client_that_leaves_while_held_frees_its_place_at_once(stage: Stage, wait_for: WaitFor) -> None:
     async with asyncio.TaskGroup() as group:
-        post = group.create_task(_status(stage.stream()))
+        post = group.create_task(stage.status(stream=True))
         await stage.held(1)
         post.cancel()
         await stage.held(0)
@@ -114,9 +121,9 @@ async def test_a_client_that_leaves_while_held_frees_its_place_at_once(stage, wa
     assert (row.outcome, row.status, row.completion_tokens) == ("cancelled", 499, 0)
 
 
-async def test_a_client_that_leaves_after_the_early_200_frees_its_place(stage, read_event):
+async def test_a_client_that_leaves_after_the_early_200_frees_its_place(stage: Stage, read_event: ReadEvent) -> None:
     async with asyncio.TaskGroup() as group:
-        opened = group.create_task(_open(stage.stream()))
+        opened = group.create_task(stage.open(stream=True))
         await stage.held(1)
         stage.clock.advance(0.8)
     response = opened.result()
@@ -126,11 +133,11 @@ async def test_a_client_that_leaves_after_the_early_200_frees_its_place(stage, r
     assert (await stage.row()).outcome == "cancelled"
 
 
-async def test_the_place_of_one_who_left_goes_to_the_next(stage, engine):
+async def test_the_place_of_one_who_left_goes_to_the_next(stage: Stage, engine: ScriptedEngine) -> None:
     async with asyncio.TaskGroup() as group:
-        first = group.create_task(_status(stage.post()))
+        first = group.create_task(stage.status())
         await stage.held(1)
-        second = group.create_task(_status(stage.post()))
+        second = group.create_task(stage.status())
         await stage.held(2)
         first.cancel()
         await stage.held(1)
@@ -140,9 +147,9 @@ async def test_the_place_of_one_who_left_goes_to_the_next(stage, engine):
     assert engine.pending == 0
 
 
-async def test_requests_without_streaming_wait_for_a_true_status(stage, engine):
+async def test_requests_without_streaming_wait_for_a_true_status(stage: Stage, engine: ScriptedEngine) -> None:
     async with asyncio.TaskGroup() as group:
-        post = group.create_task(_open(stage.post()))
+        post = group.create_task(stage.open())
         await stage.held(1)
         stage.clock.advance(30.0)
         stage.update(replicas=(engine.replica(),))
@@ -154,9 +161,9 @@ async def test_requests_without_streaming_wait_for_a_true_status(stage, engine):
     assert (row.prompt_tokens, row.completion_tokens) == (3, 4)
 
 
-async def test_the_opt_out_gets_no_comments_and_a_true_status(stage, wait_for):
+async def test_the_opt_out_gets_no_comments_and_a_true_status(stage: Stage) -> None:
     async with asyncio.TaskGroup() as group:
-        post = group.create_task(_open(stage.stream(headers={"X-Pilotlight-Progress": "off"})))
+        post = group.create_task(stage.open(stream=True, headers={"X-Pilotlight-Progress": "off"}))
         await stage.held(1)
         stage.clock.advance(100.0)
         stage.update(failure="the model's weights are gone", retry_after_seconds=9.5)
@@ -166,9 +173,11 @@ async def test_the_opt_out_gets_no_comments_and_a_true_status(stage, wait_for):
     assert "weights are gone" in (await response.json())["error"]["message"]
 
 
-async def test_a_refusal_after_200_is_an_error_event_that_ends_the_stream(stage, read_event, read_rest):
+async def test_a_refusal_after_200_is_an_error_event_that_ends_the_stream(
+    stage: Stage, read_event: ReadEvent, read_rest: ReadRest
+) -> None:
     async with asyncio.TaskGroup() as group:
-        opened = group.create_task(_open(stage.stream()))
+        opened = group.create_task(stage.open(stream=True))
         await stage.held(1)
         stage.clock.advance(0.8)
     response = opened.result()
@@ -182,10 +191,10 @@ async def test_a_refusal_after_200_is_an_error_event_that_ends_the_stream(stage,
     assert (row.outcome, row.status) == ("rejected", 503)
 
 
-async def test_a_hold_ends_at_its_limit(stage):
+async def test_a_hold_ends_at_its_limit(stage: Stage) -> None:
     stage.update(hold_seconds=60.0)
     async with asyncio.TaskGroup() as group:
-        post = group.create_task(_open(stage.post()))
+        post = group.create_task(stage.open())
         await stage.held(1)
         stage.clock.advance(60.0)
     response = post.result()
@@ -202,9 +211,11 @@ async def test_a_hold_ends_at_its_limit(stage):
         pytest.param("soon", 400, id="not a deadline"),
     ],
 )
-async def test_a_deadline_is_weighed_against_the_learned_start_at_once(stage, engine, deadline, status):
+async def test_a_deadline_is_weighed_against_the_learned_start_at_once(
+    stage: Stage, engine: ScriptedEngine, deadline: str, status: int
+) -> None:
     async with asyncio.TaskGroup() as group:
-        post = group.create_task(_open(stage.post(headers={"X-Request-Deadline": deadline})))
+        post = group.create_task(stage.open(headers={"X-Request-Deadline": deadline}))
         if status == 200:
             await stage.held(1)
             stage.update(replicas=(engine.replica(),))
@@ -216,13 +227,13 @@ async def test_a_deadline_is_weighed_against_the_learned_start_at_once(stage, en
         assert stage.waker.woken == [CHAT], "nobody would make the Retry-After true"
 
 
-async def test_the_class_deadline_counts_where_the_request_brings_none(stage):
+async def test_the_class_deadline_counts_where_the_request_brings_none(stage: Stage) -> None:
     stage.update(deadline_seconds=5.0)
     async with stage.post() as response:
         assert response.status == 503
 
 
-async def test_a_function_that_fails_is_refused_with_its_reason(stage):
+async def test_a_function_that_fails_is_refused_with_its_reason(stage: Stage) -> None:
     stage.update(failure="the engine ended with status 1", retry_after_seconds=12.0)
     async with stage.post() as response:
         assert response.status == 503
@@ -231,18 +242,18 @@ async def test_a_function_that_fails_is_refused_with_its_reason(stage):
     assert stage.waker.woken == []
 
 
-async def test_a_deleted_function_refuses_what_it_held(stage):
+async def test_a_deleted_function_refuses_what_it_held(stage: Stage) -> None:
     async with asyncio.TaskGroup() as group:
-        post = group.create_task(_status(stage.post()))
+        post = group.create_task(stage.status())
         await stage.held(1)
         stage.apply()
     assert post.result() == 404
 
 
-async def test_a_full_queue_refuses_with_a_computed_retry(stage):
+async def test_a_full_queue_refuses_with_a_computed_retry(stage: Stage) -> None:
     stage.update(queue_limit=1)
     async with asyncio.TaskGroup() as group:
-        first = group.create_task(_status(stage.post()))
+        first = group.create_task(stage.status())
         await stage.held(1)
         async with stage.post() as response:
             assert response.status == 429
@@ -256,11 +267,11 @@ class TestTotals:
     def settings(self) -> Settings:
         return Settings(tick_seconds=0.005, queue_total=1)
 
-    async def test_the_bound_over_all_functions_holds(self, stage, make_route):
+    async def test_the_bound_over_all_functions_holds(self, stage: Stage, make_route: MakeRoute) -> None:
         other = FunctionId("team-a", "other")
         stage.apply(make_route(), make_route(other))
         async with asyncio.TaskGroup() as group:
-            first = group.create_task(_status(stage.post()))
+            first = group.create_task(stage.status())
             await stage.held(1)
             async with stage.post(model="other") as response:
                 assert response.status == 429
@@ -272,22 +283,22 @@ class TestMemoryBound:
     def settings(self) -> Settings:
         return Settings(tick_seconds=0.005, held_bytes=10_000)
 
-    async def test_held_bodies_are_bounded_in_bytes(self, stage):
+    async def test_held_bodies_are_bounded_in_bytes(self, stage: Stage) -> None:
         async with asyncio.TaskGroup() as group:
-            first = group.create_task(_status(stage.post(prompt="x" * 6_000)))
+            first = group.create_task(stage.status(prompt="x" * 6_000))
             await stage.held(1)
             async with stage.post(prompt="y" * 6_000) as response:
                 assert response.status == 429
             first.cancel()
             await stage.held(0)
-            second = group.create_task(_status(stage.post(prompt="y" * 6_000)))
+            second = group.create_task(stage.status(prompt="y" * 6_000))
             await stage.held(1)
             second.cancel()
 
 
-async def test_demand_counts_what_waits_and_what_runs(stage, engine):
+async def test_demand_counts_what_waits_and_what_runs(stage: Stage, engine: ScriptedEngine) -> None:
     async with asyncio.TaskGroup() as group:
-        posts = [group.create_task(_status(stage.post())) for _ in range(3)]
+        posts = [group.create_task(stage.status()) for _ in range(3)]
         await stage.held(3)
         stage.update(replicas=(engine.replica(slots=2),))
         demand = stage.activator.demand()[CHAT]
@@ -296,14 +307,3 @@ async def test_demand_counts_what_waits_and_what_runs(stage, engine):
         assert demand.last_active == stage.clock.now()
         for _ in posts:
             await (await engine.call()).answer({"usage": {}})
-
-
-async def _status(post: object) -> int:
-    response = await _open(post)
-    response.release()
-    return response.status
-
-
-async def _open(post: object) -> aiohttp.ClientResponse:
-    assert isinstance(post, aiohttp.client._BaseRequestContextManager)  # noqa: SLF001
-    return await post
