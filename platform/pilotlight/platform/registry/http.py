@@ -69,7 +69,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ObjectCorruptError, 422),
     (ObjectTooLargeError, 413),
     (NotAllowedError, 403),
-    (CollectionRunningError, 503),
+    (CollectionRunningError, 409),
     (StoreUnavailableError, 503),
     (StoreDeniedError, 502),
 )
@@ -231,7 +231,7 @@ def _refusal(error: Exception) -> Response:
     if isinstance(error, ModelRefusedError):
         content["problems"] = list(error.problems)
     # Without the close, the rest of a body that is too large would be read to its end.
-    headers = {503: {"Retry-After": "5"}, 413: {"Connection": "close"}}.get(status, {})
+    headers = {503: {"Retry-After": "1"}, 413: {"Connection": "close"}}.get(status, {})
     return JSONResponse({"error": content}, status, headers)
 
 
