@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from pilotlight.runtime.models import ModelFile, blob_key
@@ -32,9 +31,8 @@ _FICLONE = 0x40049409
 """Linux: share a file's blocks with another (Btrfs, XFS)."""
 
 
-class Progress(Protocol):
-    def __call__(self, size: int) -> None:
-        """So many further bytes are in place."""
+Progress = Callable[[int], None]
+"""Called with the number of further bytes that are in place."""
 
 
 def ignore(size: int) -> None:

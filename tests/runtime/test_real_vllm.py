@@ -1,0 +1,163 @@
+"""A supervisor with real vLLM and a real model. Starts are dear: each test takes all it can from one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pilotlight.platform.demo.model import minilm_folder
+from pilotlight.runtime import client, guard
+from pilotlight.runtime.metrics import scrape
+from pilotlight.runtime.spec import EngineSpec, Phase, ReplicaSpec, ReplicaState, ReplicaStatus
+
+if TYPE_CHECKING:
+    from tests.runtime.conftest import Registry, Supervised
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+Processes = Callable[[], set[int]]
+Until = Callable[[Callable[[], bool], str], None]
+
+_OPTIONS = {"max_model_len": 1024, "max_num_seqs": 4, "kv_cache_memory_bytes": 256 << 20}
+_KEY = "engine-secret"
+_QUESTION = {
+    "model": "chat",
+    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+    "max_tokens": 16,
+    "temperature": 0,
+}
+
+
+@pytest.fixture(scope="session")
+def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all starts, so that they share bytecode and model as replicas of a machine do."""
+    return tmp_path_factory.mktemp("node-cache")
+
+
+def _spec(supervised: Supervised, registry: Registry, cache: Path, model: Path, **config: object) -> ReplicaSpec:
+    files: dict[str, bytes | Path] = {
+        path.relative_to(model).as_posix(): path
+        for path in model.rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
+    if config:
+        files["config.json"] = json.dumps(json.loads((model / "config.json").read_bytes()) | config).encode()
+    return replace(
+        supervised.spec(),
+        store=registry.store.address,
+        model=registry.put(files).digest,
+        engine=EngineSpec("vllm", _OPTIONS, key=_KEY),
+        threads=2,
+        cache_folder=str(cache),
+        orphan_seconds=300.0,
+    )
+
+
+def _ask(status: ReplicaStatus, path: str, body: Mapping[str, object] | None, key: str = _KEY) -> tuple[int, bytes]:
+    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(status.endpoint + path, data, headers), timeout=120
+        ) as found:
+            return found.status, found.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+async def test_from_the_registry_to_an_answer_and_a_drain_that_lets_a_stream_finish(
+    supervised: Supervised, registry: Registry, node_cache: Path, smollm2: Path, processes: Processes
+) -> None:
+    supervised.launch(_spec(supervised, registry, node_cache, smollm2))
+    status = await supervised.reach(ReplicaState.READY)
+
+    reports = {report.name: report for report in status.phases}
+    assert list(reports) == list(Phase)
+    # Each was seen in the engine's own log, or it would have taken no time at all.
+    assert all(reports[name].end != reports[name].start for name in Phase if name is not Phase.READY)
+
+    code, answer = _ask(status, "/v1/chat/completions", _QUESTION)
+    assert code == 200
+    assert json.loads(answer)["choices"][0]["message"]["content"] == "The capital of France is Paris."
+    for path in ("/v1/chat/completions", "/invocations", "/tokenize", "/inference/v1/generate", "/v1/models"):
+        assert _ask(status, path, _QUESTION, key="")[0] == 401, path
+    for path in ("/sleep", "/collective_rpc", "/server_info"):
+        assert _ask(status, path, {})[0] in (404, 405), path
+
+    metrics = scrape(_ask(status, "/metrics", None, key="")[1].decode())
+    assert (metrics.running, metrics.waiting) == (0, 0)
+    assert metrics.generation_tokens >= 8
+
+    body = _QUESTION | {"stream": True, "max_tokens": 120, "ignore_eos": True}
+    stream = asyncio.create_task(asyncio.to_thread(_ask, status, "/v1/chat/completions", body))
+    await supervised.until(lambda status: bool(status.running))
+    os.kill(supervised.pid, signal.SIGTERM)
+    await supervised.reach(ReplicaState.DRAINING)
+    code, events = await stream
+    assert code == 200
+    assert events.count(b"data: {") >= 100
+    assert events.rstrip().endswith(b"data: [DONE]")
+    assert (await supervised.ended()).state is ReplicaState.STOPPED
+    assert processes() == set()
+
+
+async def test_a_killed_engine_is_told_and_none_of_its_processes_is_left(
+    supervised: Supervised, registry: Registry, node_cache: Path, smollm2: Path, processes: Processes
+) -> None:
+    supervised.launch(_spec(supervised, registry, node_cache, smollm2))
+    status = await supervised.reach(ReplicaState.READY)
+    os.kill(status.engine_pid, signal.SIGKILL)
+    failed = await supervised.reach(ReplicaState.FAILED)
+    assert failed.message.startswith("the engine died while it served: the engine was killed")
+    await client.stop(supervised.folder)
+    await supervised.ended()
+    assert processes() == set()
+
+
+async def test_a_killed_supervisor_leaves_none_of_the_engines_processes(
+    supervised: Supervised, registry: Registry, node_cache: Path, smollm2: Path, processes: Processes, until: Until
+) -> None:
+    supervised.launch(_spec(supervised, registry, node_cache, smollm2))
+    await supervised.until(lambda status: status.phases[-1].name is Phase.LOAD)
+    assert len(processes()) >= 5  # supervisor, guard, and at least three of the engine
+    os.kill(supervised.pid, signal.SIGKILL)
+    until(lambda: not guard.reap() and not processes(), "the end of all processes")
+    assert (await supervised.ended()).message == "its supervisor died"
+
+
+async def test_weights_that_do_not_match_their_config_fail_the_start_with_a_sentence(
+    supervised: Supervised, registry: Registry, node_cache: Path, smollm2: Path, processes: Processes
+) -> None:
+    supervised.launch(_spec(supervised, registry, node_cache, smollm2, intermediate_size=1024))
+    failed = await supervised.reach(ReplicaState.FAILED)
+    assert failed.message.startswith("the model's weights do not match its config.json")
+    assert failed.log_tail
+    assert failed.phases[-1].name is Phase.LOAD
+    await client.stop(supervised.folder)
+    await supervised.ended()
+    assert processes() == set()
+
+
+async def test_an_embedder_embeds(
+    supervised: Supervised, registry: Registry, node_cache: Path, processes: Processes
+) -> None:
+    spec = _spec(supervised, registry, node_cache, minilm_folder())
+    supervised.launch(replace(spec, task="embed", engine=EngineSpec("vllm", {"max_num_seqs": 4}, key=_KEY)))
+    status = await supervised.reach(ReplicaState.READY)
+    code, answer = _ask(status, "/v1/embeddings", {"model": "chat", "input": ["a cat", "a dog"]})
+    assert code == 200
+    assert [len(row["embedding"]) for row in json.loads(answer)["data"]] == [384, 384]
+    await client.stop(supervised.folder)
+    await supervised.ended()
+    assert processes() == set()
