@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pilotlight.platform.cli.calling import Waiting
-from pilotlight.platform.cli.waiting import Silent, Span, frame, spans, waiting_line
+from pilotlight.platform.cli.waiting import Lines, Silent, Span, frame, spans, waiting_line
 
 SEEN = [
     Waiting("scheduling", None, 0.1, 14.0),
@@ -25,7 +25,7 @@ def test_nothing_seen_is_no_phase() -> None:
 def test_the_line_shows_what_passed_what_is_on_and_what_is_left() -> None:
     line = frame("chat", SEEN, 6.5).plain
 
-    assert line == "chat: scheduling 400 ms, loading weights 43%   6.5 s, about 4.0 s to go"
+    assert line == "chat: scheduling 400 ms, loading weights 43%   6.5 s, about 4 s to go"
 
 
 def test_a_call_that_nobody_told_anything_still_shows_its_seconds() -> None:
@@ -33,7 +33,7 @@ def test_a_call_that_nobody_told_anything_still_shows_its_seconds() -> None:
 
 
 def test_an_eta_that_has_passed_is_zero_not_negative() -> None:
-    assert frame("chat", SEEN, 60.0).plain.endswith("about 0 ms to go")
+    assert frame("chat", SEEN, 60.0).plain.endswith("about 0 s to go")
 
 
 def test_without_a_terminal_nothing_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,3 +42,13 @@ def test_without_a_terminal_nothing_is_drawn(capsys: pytest.CaptureFixture[str])
 
     assert isinstance(line, Silent)
     assert capsys.readouterr() == ("", "")
+
+
+def test_where_nothing_can_be_redrawn_each_phase_is_written_once() -> None:
+    written: list[str] = []
+    line = Lines(written.append)
+
+    for seen in SEEN:
+        line.show(seen)
+
+    assert written == ["scheduling, about 14 s to go", "loading weights, about 8 s to go"]

@@ -23,9 +23,9 @@ def rendered(what: RenderableType) -> list[str]:
 def test_phases_are_shown_with_their_share_and_their_sum() -> None:
     lines = rendered(pages.phase_table([Span("fetching weights", 0.5, 1.5), Span("loading weights", 1.5, 4.5, 100)]))
 
-    assert lines[1] == "  fetching weights      1.00   " + "█" * 10
-    assert lines[2] == "  loading weights       3.00   " + "█" * 30
-    assert lines[3] == "  together              4.00"
+    assert lines[1] == "  fetching weights     1.00  " + "█" * 10
+    assert lines[2] == "  loading weights      3.00  " + "█" * 30
+    assert lines[3] == "  together             4.00"
 
 
 def test_a_phase_that_took_no_time_still_has_a_mark() -> None:
@@ -64,7 +64,7 @@ def test_the_bill_shows_what_was_paid_what_always_on_costs_and_the_prices_it_ass
 
     cells = {line.strip().rpartition("  ")[0].split("  ")[0]: line.split()[-1] for line in lines if "$" in line}
     assert cells["billed"] == "$0.000500"
-    assert cells["always on, these minutes"] == "$0.001000"
+    assert cells["always on, same time"] == "$0.001000"
     assert cells["always on, a day"] == "$1.20"
     assert cells["always on, a month"] == "$36.00"
     assert any("Example prices: $0.04 per CPU-hour, $0.005 per GiB-hour" in line for line in lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -104,15 +104,39 @@ def frame(function: str, seen: list[Waiting], now: float) -> Text:
     percent = "" if current.percent is None else f" {current.percent}%"
     line.append(f"{current.phase}{percent}", style="cyan")
     eta = seen[-1].eta_seconds if seen else None
-    left = "" if eta is None else f", about {seconds(max(0.0, seen[-1].at + eta - now))} to go"
+    left = "" if eta is None else f", {about(seen[-1].at + eta - now)} to go"
     line.append(f"   {seconds(now)}{left}", style="dim")
     return line
 
 
+@dataclass
+class Lines:
+    """A line for each new phase, where nothing can be redrawn."""
+
+    write: Callable[[str], None]
+    _last: str = ""
+
+    def show(self, waiting: Waiting) -> None:
+        if waiting.phase != self._last:
+            eta = "" if waiting.eta_seconds is None else f", {about(waiting.eta_seconds)} to go"
+            self.write(f"{waiting.phase}{eta}")
+        self._last = waiting.phase
+
+    def clear(self) -> None:
+        """What is written stays."""
+
+
+def about(length: float) -> str:
+    """An estimate, to the second: more digits would promise too much."""
+    whole = max(0, round(length))
+    return f"about {whole} s" if whole < 60 else f"about {seconds(whole)}"
+
+
 @contextmanager
-def waiting_line(function: str, *, wanted: bool = True) -> Iterator[Line]:
-    """A live line where stderr is a terminal, silence elsewhere; cleared on every way out."""
-    line: Line = Live(function, time.monotonic()) if wanted and sys.stderr.isatty() else Silent()
+def waiting_line(function: str, *, wanted: bool = True, otherwise: Line | None = None) -> Iterator[Line]:
+    """A live line where stderr is a terminal; elsewhere `otherwise`, or silence. Cleared on every way out."""
+    live = wanted and sys.stderr.isatty()
+    line: Line = Live(function, time.monotonic()) if live else otherwise or Silent()
     try:
         yield line
     finally:

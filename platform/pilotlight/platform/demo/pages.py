@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.table import Table
@@ -19,7 +19,8 @@ from pilotlight.runtime.models import ModelManifest
 
 BAR_COLUMNS = 40
 INDENT = 2
-LEFT = (0, 0, 0, INDENT)
+REQUEST_LETTERS = 12
+"""Enough to tell a demo's requests apart."""
 
 
 def heading(console: Console, number_: int, title: str, note: str = "") -> None:
@@ -30,12 +31,12 @@ def heading(console: Console, number_: int, title: str, note: str = "") -> None:
     console.print(line)
 
 
-def say(console: Console, sentence: str, style: str = "") -> None:
-    console.print(Padding(Text(sentence, style=style), LEFT))
+def say(console: Console, sentence: str, style: str = "", indent: int = INDENT) -> None:
+    console.print(_indented(Text(sentence, style=style), indent))
 
 
 def manifest(console: Console, source: str) -> None:
-    console.print(Padding(Syntax(source.rstrip(), "yaml", theme="ansi_dark", background_color="default"), LEFT))
+    console.print(_indented(Syntax(source.rstrip(), "yaml", theme="ansi_dark", background_color="default")))
 
 
 def phase_table(phases: Sequence[Span]) -> Padding:
@@ -47,7 +48,7 @@ def phase_table(phases: Sequence[Span]) -> Padding:
         bar = Text("█" * max(1, round(BAR_COLUMNS * length / whole)), style="cyan")
         table.add_row(phase.phase, f"{length:.2f}", bar)
     table.add_row("together", f"{whole:.2f}", "", style="bold")
-    return Padding(table, LEFT)
+    return _indented(table)
 
 
 def start_phases(replica: Mapping[str, Any]) -> list[Span]:
@@ -64,14 +65,14 @@ def latency_table(calls: Sequence[tuple[str, Record]]) -> Padding:
         table.add_row(
             name, seconds(record.start_seconds), seconds(record.ttft_seconds), seconds(record.seconds), tokens
         )
-    return Padding(table, LEFT)
+    return _indented(table)
 
 
 def ledger_table(rows: Sequence[Mapping[str, Any]]) -> Padding:
     table = _table("request", "outcome", "cold", ">prompt", ">answer", ">queue", ">start", ">serve")
     for row in rows:
         table.add_row(
-            str(row["request"])[:20],
+            str(row["request"])[:REQUEST_LETTERS],
             str(row["outcome"]),
             "yes" if row["cold"] else "no",
             number(row["prompt_tokens"]),
@@ -80,7 +81,7 @@ def ledger_table(rows: Sequence[Mapping[str, Any]]) -> Padding:
             seconds(row["start_seconds"]),
             seconds(row["serve_seconds"]),
         )
-    return Padding(table, LEFT)
+    return _indented(table)
 
 
 def cost_table(paid: Bill, footprint: Footprint, prices: Prices) -> Group:
@@ -93,12 +94,13 @@ def cost_table(paid: Bill, footprint: Footprint, prices: Prices) -> Group:
     )
     table.add_section()
     for name, length in (
-        ("always on, these minutes", paid.wall_seconds),
+        ("always on, same time", paid.wall_seconds),
+        ("the same once an hour, a day", 24 * paid.billed_seconds),
         ("always on, a day", DAY_SECONDS),
         ("always on, a month", MONTH_SECONDS),
     ):
         table.add_row(name, f"{length:,.1f}", dollars(footprint.dollars(length, prices)))
-    return Group(Padding(table, LEFT), Padding(Text(assumptions(footprint, prices), style="dim"), LEFT))
+    return Group(_indented(table), _indented(Text(assumptions(footprint, prices), style="dim")))
 
 
 def assumptions(footprint: Footprint, prices: Prices) -> str:
@@ -116,9 +118,13 @@ def model(name: str, manifest: ModelManifest) -> str:
     return f"{name} is {manifest.digest[:19]}..., {len(manifest.files)} files, {size(manifest.size)}"
 
 
+def _indented(what: RenderableType, columns: int = INDENT) -> Padding:
+    return Padding(what, (0, 0, 0, columns), expand=False)
+
+
 def _table(*titles: str) -> Table:
     """Titles that begin with `>` are of columns with numbers."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for title in titles:
         table.add_column(title.removeprefix(">"), justify="right" if title.startswith(">") else "left", no_wrap=True)
     return table

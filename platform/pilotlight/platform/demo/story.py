@@ -19,7 +19,7 @@ from pilotlight.platform.cli.deploy import lines_of
 from pilotlight.platform.cli.errors import CommandError
 from pilotlight.platform.cli.output import safe, seconds
 from pilotlight.platform.cli.settings import Settings
-from pilotlight.platform.cli.waiting import waiting_line
+from pilotlight.platform.cli.waiting import Lines, waiting_line
 from pilotlight.platform.demo import pages
 from pilotlight.platform.demo.child import running_platform
 from pilotlight.platform.demo.cost import Footprint, Prices, bill
@@ -47,7 +47,7 @@ ZERO_SECONDS = KEEP_ALIVE_SECONDS + 60.0
 def run(state: Path, picture: Path | None) -> None:
     """Tell the whole story. Raises CommandError where it cannot go on; ends all that it started in any case."""
     console = Console(record=picture is not None, highlight=False)
-    console.width = min(console.width, WIDTH)
+    console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     with interrupted_by(signal.SIGTERM):
         Story(console, state).tell()
     if picture is not None:
@@ -74,7 +74,8 @@ class Story:
 
     console: Console
     state: Path
-    began: float = field(default_factory=time.time)
+    began: float = 0.0
+    """Unix time of the deployment: from then on an always-on function would cost."""
     calls: list[tuple[str, Record]] = field(default_factory=list)
     processes: list[psutil.Process] = field(default_factory=list)
 
@@ -86,7 +87,7 @@ class Story:
             self._deploy(client)
             self._call(client, 4, "from zero", "nothing runs yet; the request is held while a replica starts")
             self._call(client, 5, "again, warm", "the replica is up")
-            pages.say(self.console, "")
+            self.console.print()
             self.console.print(pages.latency_table(self.calls))
             self._zero(client)
             self._account(client)
@@ -111,8 +112,10 @@ class Story:
     def _deploy(self, client: Client) -> None:
         self._step(3, "A manifest", f"{len(MANIFEST.splitlines())} lines are all of it")
         pages.manifest(self.console, MANIFEST)
+        self.began = time.time()
         for line in lines_of(client.apply(MANIFEST)):
-            pages.say(self.console, line, style="dim" if line.startswith(" ") else "")
+            reason = line.startswith(" ")
+            pages.say(self.console, line.strip(), *(("dim", 4) if reason else ()))
 
     # 4 and 5: the calls
 
@@ -128,7 +131,8 @@ class Story:
 
     def _stream(self, client: Client) -> Record:
         body = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": MAX_TOKENS, "temperature": 0}
-        with waiting_line(FUNCTION) as line, client.chat(FUNCTION, body) as (record, events):
+        lines = Lines(lambda phase: pages.say(self.console, f"... {phase}", style="dim"))
+        with waiting_line(FUNCTION, otherwise=lines) as line, client.chat(FUNCTION, body) as (record, events):
             for event in events:
                 if isinstance(event, Waiting):
                     line.show(event)
@@ -158,7 +162,8 @@ class Story:
                 details=tuple(f"{process.pid} {process.name()}" for process in left),
             )
         pages.say(self.console, f"after {seconds(time.monotonic() - began)} no engine process is left")
-        for decision in client.rows("decisions", {"function": FUNCTION, "limit": 1}):
+        decisions = client.rows("decisions", {"function": FUNCTION})
+        for decision in [each for each in decisions if each["reason"] == "idle_zero"][:1]:
             pages.say(self.console, f"why: {decision['sentence']}", style="dim")
 
     # 7 and 8: the ledger and the bill
