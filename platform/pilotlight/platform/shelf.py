@@ -15,7 +15,7 @@ from pilotlight.platform.registry.refs import ModelRef
 from pilotlight.platform.registry.registry import Registry
 from pilotlight.platform.registry.rights import Caller, may_read
 from pilotlight.recommender import Tensor
-from pilotlight.runtime.models import ModelManifest, blob_key, sha256
+from pilotlight.runtime.models import BadManifestError, ModelManifest, blob_key, load_json, sha256
 from pilotlight.runtime.stores import ObjectStore, StoreError, open_store, read_small
 
 SMALL_FILES = frozenset(
@@ -32,6 +32,8 @@ SMALL_FILES = frozenset(
 )
 SMALL_BYTES = 64 * 2**20
 """Largest tokenizer that is fetched: those of 256,000 tokens have about 35 MiB."""
+LIMIT_FILES = frozenset({"sentence_bert_config.json", "sentence_roberta_config.json"})
+LIMIT_BYTES = 2**16
 LOCAL_BUCKET = "models"
 
 
@@ -97,6 +99,18 @@ class Shelf:
             raise RefusedError(f"{reference} is of kind {manifest.kind}, expected {kind}")
         return Found(str(reference), self.address(reference.bucket), manifest)
 
+    def config(self, found: Found) -> Mapping[str, object]:
+        """The model's `config.json`, with sentence-transformers' shorter limit of the input where there is one."""
+        file = next((file for file in found.manifest.files if file.path in LIMIT_FILES), None)
+        if file is None:
+            return found.manifest.config
+        try:
+            content = load_json(self._read(found, file.path, file.digest, LIMIT_BYTES), LIMIT_BYTES)
+        except BadManifestError as error:
+            raise RefusedError(f"{file.path} of {found.reference} cannot be read: {error}") from error
+        length = content.get("max_seq_length") if isinstance(content, dict) else None
+        return {**found.manifest.config, "max_seq_length": length} if isinstance(length, int) else found.manifest.config
+
     def tokenizer(self, found: Found) -> str:
         """A folder with the model's small files; empty when it has no `tokenizer.json`."""
         files = {file.path: file for file in found.manifest.files if file.path in SMALL_FILES}
@@ -117,21 +131,25 @@ class Shelf:
             raise UnavailableError(f"the model store does not give {reference}: {error}") from error
 
     def _fetch(self, files: Mapping[str, str], found: Found, folder: Path) -> None:
-        """All of them or none, each with its digest checked."""
+        """All of them or none."""
         self._tokenizers.mkdir(parents=True, exist_ok=True)
-        store = open_store(found.store)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self._tokenizers))
         try:
             for path, digest in files.items():
-                data = read_small(store, blob_key(digest), SMALL_BYTES)
-                if sha256(data) != digest:
-                    raise UnavailableError(f"{path} of {found.reference} is corrupt in the registry; push it again")
-                (partial / path).write_bytes(data)
+                (partial / path).write_bytes(self._read(found, path, digest, SMALL_BYTES))
             partial.replace(folder)
-        except StoreError as error:
-            raise UnavailableError(f"the model store does not give the tokenizer: {error}") from error
         except OSError:
             if not folder.is_dir():  # else another apply of the same model was faster
                 raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    def _read(self, found: Found, path: str, digest: str, limit: int) -> bytes:
+        """One small file, with its digest checked. Raises UnavailableError."""
+        try:
+            data = read_small(open_store(found.store), blob_key(digest), limit)
+        except StoreError as error:
+            raise UnavailableError(f"the model store does not give {path} of {found.reference}: {error}") from error
+        if sha256(data) != digest:
+            raise UnavailableError(f"{path} of {found.reference} is corrupt in the registry; push the model again")
+        return data

@@ -55,6 +55,7 @@ class FunctionHandlers:
     async def apply(self, call: Call[NoQuery]) -> Items[AppliedOut]:
         manifests = _manifests(call)
         applied = await asyncio.to_thread(self._services.deployer.apply, manifests, call.caller)
+        await self._services.caught_up()
         return Items[AppliedOut](
             items=tuple(
                 AppliedOut.model_validate(
@@ -72,6 +73,7 @@ class FunctionHandlers:
 
     async def delete(self, call: Call[NoQuery]) -> None:
         await asyncio.to_thread(self._services.deployer.delete, call.function, call.caller)
+        await self._services.caught_up()
 
     async def describe(self, call: Call[NoQuery]) -> DescriptionOut:
         function = await self._visible(call)

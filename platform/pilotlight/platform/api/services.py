@@ -9,7 +9,7 @@ from typing import Protocol
 from pilotlight.activator.values import Caller, Clock, Demand, FunctionId
 from pilotlight.platform.control.cluster import Cluster
 from pilotlight.platform.control.deploying import Deployer
-from pilotlight.platform.control.errors import MissingError
+from pilotlight.platform.control.errors import MissingError, UnavailableError
 from pilotlight.platform.control.state import Known
 from pilotlight.platform.database.functions import Functions
 from pilotlight.platform.database.records import Records
@@ -27,6 +27,9 @@ class Loop(Protocol):
     def known(self) -> Known: ...
 
     def eta(self, function: FunctionId) -> dict[str, float]: ...
+
+    async def caught_up(self) -> None:
+        """Raises TimeoutError."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,13 @@ class Services:
         if found is None:
             raise MissingError(f"there is no function {function}")
         return found
+
+    async def caught_up(self) -> None:
+        """Whoever applied a function may call it from here on. Raises UnavailableError."""
+        try:
+            await self.loop.caught_up()
+        except TimeoutError:
+            raise UnavailableError("it is written down, but the control loop has not taken it up yet") from None
 
     def log(self, replica: str, tail: int, follow: bool) -> AsyncIterator[bytes]:
         return self.cluster.log(replica, tail, follow)

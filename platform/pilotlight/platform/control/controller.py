@@ -35,6 +35,8 @@ STARTING_TICK_SECONDS = 0.1
 """While something starts or leaves: a replica that is ready must not wait for us."""
 HEALTHY_SECONDS = 60.0
 """A replica that has served so long makes the next crash a first one."""
+CATCH_UP_SECONDS = 10.0
+"""A round takes milliseconds; whoever waits for one longer is told so rather than held."""
 ACCOUNT_SECONDS = 5.0
 """Open intervals are written so often: what a kill -9 may lose of replica-seconds."""
 
@@ -92,6 +94,7 @@ class Controller:
         self.known = Known()
         self._event = asyncio.Event()
         self._woken: set[FunctionId] = set()
+        self._waiting: list[asyncio.Future[None]] = []
         self._dirty = True
         self._began = clock.now()
         self._open = Open()
@@ -112,6 +115,14 @@ class Controller:
         """Functions were applied or deleted."""
         self._dirty = True
         self._event.set()
+
+    async def caught_up(self) -> None:
+        """Returns when the activator knows of everything that was changed before the call."""
+        seen = asyncio.get_running_loop().create_future()
+        self._waiting.append(seen)
+        self.changed()
+        async with asyncio.timeout(CATCH_UP_SECONDS):
+            await seen
 
     async def adopt(self) -> None:
         """After a start: take over the replicas that are still there, end those that nobody wants."""
@@ -152,6 +163,7 @@ class Controller:
 
     async def round(self) -> None:
         """One look and what follows from it."""
+        waiting, self._waiting = self._waiting, []
         if self._dirty:
             await self._reload()
         await self._absorb(self._clock.now())
@@ -161,6 +173,9 @@ class Controller:
         result = plan(world)
         self._mark(result, now)
         self._traffic.apply(self._routes(world, result))
+        for seen in waiting:
+            if not seen.done():
+                seen.set_result(None)
         await self._act(result, now)
         await self._send_off(now)
         await self._record(result, now)

@@ -69,7 +69,7 @@ def _real(manifest: Manifest, shelf: Shelf, machine: Machine, caller: Caller) ->
         )
     adapters = tuple((a.name, shelf.find(a.model, caller, "adapter").digest) for a in spec.adapters)
     try:
-        facts = read_facts(found.manifest.config, found.tensors())
+        facts = read_facts(shelf.config(found), found.tensors())
         sizing = size(facts, machine, _request(manifest))
     except RecommenderError as error:
         raise RefusedError(_about(manifest, str(error))) from error

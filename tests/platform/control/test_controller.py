@@ -1,0 +1,318 @@
+"""The control loop with a scripted cluster and activator: order, crashes, restarts, and who is told what when."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pilotlight.activator.values import Clock, Demand, FunctionId, Route
+from pilotlight.platform.control.cluster import ClusterError
+from pilotlight.platform.control.controller import HEALTHY_SECONDS, Controller, LoopSettings, Stores
+from pilotlight.platform.control.specs import SpecSettings
+from pilotlight.platform.control.world import Room
+from pilotlight.platform.database.connection import Database
+from pilotlight.platform.database.functions import Change, Functions
+from pilotlight.platform.database.records import Records
+from pilotlight.platform.database.replicas import Replicas
+from pilotlight.platform.values import Policy, Template
+from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaSpec, ReplicaState, ReplicaStatus
+
+CHAT = FunctionId("team-a", "chat")
+
+
+class ScriptedCluster:
+    """Implements `Cluster`; the test sets what each replica says."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, ReplicaSpec] = {}
+        self.says: dict[str, ReplicaStatus] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.broken = ""
+        self.running_strays: tuple[str, ...] = ()
+
+    async def start(self, spec: ReplicaSpec) -> None:
+        if self.broken:
+            raise ClusterError(self.broken)
+        self.specs[spec.replica] = spec
+        self.calls.append(("start", spec.replica))
+        self.say(spec.replica, ReplicaState.STARTING)
+
+    async def observe(self, replicas: Collection[str]) -> Mapping[str, ReplicaStatus]:
+        return {name: self.says[name] for name in replicas if name in self.says}
+
+    async def strays(self, known: Collection[str]) -> tuple[str, ...]:
+        return tuple(name for name in self.running_strays if name not in known)
+
+    async def drain(self, replica: str) -> None:
+        self.calls.append(("drain", replica))
+        self.say(replica, ReplicaState.STOPPED)
+
+    async def stop(self, replica: str) -> None:
+        self.calls.append(("stop", replica))
+        self.say(replica, ReplicaState.STOPPED)
+
+    async def forget(self, replica: str) -> None:
+        self.says.pop(replica, None)
+
+    def log(self, replica: str, tail: int, follow: bool) -> AsyncIterator[bytes]:
+        raise NotImplementedError
+
+    def say(self, replica: str, state: ReplicaState, **status: Any) -> None:
+        phases = (PhaseReport(Phase.LOAD, 1.0, 3.0), PhaseReport(Phase.READY, 3.0, 3.0))
+        said = ReplicaStatus(replica, "chat-00001", state, phases, f"http://127.0.0.1:1/{replica}")
+        self.says[replica] = replace(said, **status)
+
+    def only(self) -> str:
+        [name] = self.says
+        return name
+
+
+class ScriptedTraffic:
+    """Implements `Traffic`; the test sets the demand, and reads the routes."""
+
+    def __init__(self) -> None:
+        self.routes: dict[FunctionId, Route] = {}
+        self.work: dict[FunctionId, Demand] = {}
+        self.history: list[Route] = []
+
+    def apply(self, routes: Mapping[FunctionId, Route]) -> None:
+        self.routes = dict(routes)
+        self.history += routes.values()
+        for function in routes:
+            self.work.setdefault(function, Demand(0, 0, 0, 0.0))
+
+    def demand(self) -> Mapping[FunctionId, Demand]:
+        return self.work
+
+
+class Stage:
+    """One loop with everything around it."""
+
+    def __init__(self, database: Database, clock: Any) -> None:
+        self.clock = clock
+        self.cluster = ScriptedCluster()
+        self.traffic = ScriptedTraffic()
+        self.functions = Functions(database)
+        self.stores = Stores(self.functions, Replicas(database), Records(database))
+        self.loop = self.new_loop()
+
+    def new_loop(self) -> Controller:
+        settings = LoopSettings(Room(2**40, 4, {}), SpecSettings("/cache", drain_seconds=30.0))
+        return Controller(self.cluster, self.stores, self.traffic, lambda _: "key-1", self.clock, settings)
+
+    def deploy(self, template: Template | None, **policy: Any) -> None:
+        self.functions.apply([Change(CHAT, {}, Policy(**policy), template, "engine-key")], self.clock.now())
+        self.loop.changed()
+
+    def demand(self, queued: int = 0, in_flight: int = 0, **per_replica: int) -> None:
+        active = self.clock.now() if queued or in_flight else self.traffic.work[CHAT].last_active
+        self.traffic.work[CHAT] = Demand(queued, in_flight, 0, active, tuple(per_replica.items()))
+
+    async def ready(self, template: Template, **policy: Any) -> str:
+        """Deploy, ask, and let one replica become ready."""
+        self.deploy(template, **policy)
+        await self.loop.round()
+        self.demand(queued=1)
+        await self.loop.round()
+        name = self.cluster.only()
+        self.cluster.say(name, ReplicaState.READY)
+        self.demand(in_flight=1)
+        await self.loop.round()
+        return name
+
+    def reasons(self) -> list[str]:
+        return [record.reason for record in self.stores.records.decisions(CHAT)]
+
+
+@pytest.fixture
+def stage(database: Database, clock: Clock) -> Stage:
+    return Stage(database, clock)
+
+
+async def test_a_request_at_zero_starts_one_replica_with_its_cause(stage: Stage, template: Template) -> None:
+    name = await stage.ready(template)
+
+    assert stage.cluster.calls == [("start", name)]
+    spec = stage.cluster.specs[name]
+    assert (spec.function, spec.revision, spec.engine.key, spec.created_at) == (
+        "team-a/chat",
+        "chat-00001",
+        "engine-key",
+        stage.clock.now(),
+    )
+    [record] = stage.stores.replicas.live()
+    assert (record.caused_by, record.cpus, record.state) == ("key-1", (0,), "ready")
+    [replica] = stage.traffic.routes[CHAT].replicas
+    assert (replica.id, replica.accepting, replica.engine_key) == (name, True, "engine-key")
+    assert stage.stores.replicas.starts(template.digest, "simulated") == ({"load": 2.0},)
+
+
+async def test_it_takes_no_new_work_before_it_is_told_to_end(stage: Stage, template: Template) -> None:
+    name = await stage.ready(template, keep_alive_seconds=5.0)
+    stage.demand()
+    stage.clock.time += 6
+
+    await stage.loop.round()
+
+    assert stage.cluster.calls[-1] == ("drain", name)
+    assert [replica.accepting for replica in stage.traffic.routes[CHAT].replicas] == [False]
+    await stage.loop.round()
+    assert stage.stores.replicas.live() == ()
+    assert stage.traffic.routes[CHAT].replicas == ()
+    assert stage.reasons()[0] == "idle_zero" or stage.reasons()[0] == "idle"
+
+
+async def test_a_leaving_replica_ends_only_when_its_streams_have(stage: Stage, template: Template) -> None:
+    name = await stage.ready(template)
+    stage.functions.delete(CHAT, stage.clock.now())
+    stage.demand(0, 1, **{name: 1})
+    stage.loop.changed()
+
+    await stage.loop.round()
+    assert stage.cluster.calls == [("start", name)]
+    stage.demand(0, 0, **{name: 0})
+    await stage.loop.round()
+
+    assert stage.cluster.calls[-1] == ("drain", name)
+
+
+async def test_a_stream_that_never_ends_does_not_keep_it_for_ever(stage: Stage, template: Template) -> None:
+    name = await stage.ready(template)
+    stage.functions.delete(CHAT, stage.clock.now())
+    stage.demand(0, 1, **{name: 1})
+    stage.loop.changed()
+    await stage.loop.round()
+    stage.clock.time += 31
+
+    await stage.loop.round()
+
+    assert stage.cluster.calls[-1] == ("stop", name)
+
+
+async def test_crashes_in_a_row_back_off_and_health_forgives_them(stage: Stage, template: Template) -> None:
+    stage.deploy(template)
+    await stage.loop.round()
+    stage.demand(queued=1)
+    waits = []
+    for _ in range(3):
+        await stage.loop.round()
+        stage.cluster.say(stage.cluster.only(), ReplicaState.FAILED, message="no memory", log_tail=("boom",))
+        await stage.loop.round()
+        route = stage.traffic.routes[CHAT]
+        assert route.failure == "no memory; the log ends: boom"
+        waits.append(route.retry_after_seconds)
+        stage.clock.time += route.retry_after_seconds
+    assert waits == [1.0, 2.0, 4.0]
+    assert "back_off" in stage.reasons()
+
+    await stage.loop.round()
+    stage.cluster.say(stage.cluster.only(), ReplicaState.READY)
+    await stage.loop.round()
+    assert stage.loop.known.memory[CHAT].state.back_off.failures == 3
+    stage.clock.time += HEALTHY_SECONDS
+    stage.demand(in_flight=1)
+    await stage.loop.round()
+
+    assert stage.loop.known.memory[CHAT].state.back_off.failures == 0
+
+
+async def test_a_new_revision_does_not_inherit_the_back_off(stage: Stage, template: Template) -> None:
+    stage.deploy(template)
+    await stage.loop.round()
+    stage.demand(queued=1)
+    await stage.loop.round()
+    stage.cluster.say(stage.cluster.only(), ReplicaState.FAILED, message="no memory")
+    await stage.loop.round()
+
+    stage.deploy(replace(template, slots=2))
+    await stage.loop.round()
+
+    assert stage.traffic.routes[CHAT].failure == ""
+    assert stage.cluster.only().startswith("chat-00002")
+
+
+async def test_a_replica_that_cannot_even_be_launched_is_a_crash(stage: Stage, template: Template) -> None:
+    stage.cluster.broken = "no processes left"
+    stage.deploy(template)
+    await stage.loop.round()
+    stage.demand(queued=1)
+
+    await stage.loop.round()
+    await stage.loop.round()
+
+    assert stage.traffic.routes[CHAT].failure == "no processes left"
+    assert stage.stores.replicas.live() == ()
+
+
+async def test_a_restart_adopts_what_lives_and_ends_what_nobody_knows(stage: Stage, template: Template) -> None:
+    name = await stage.ready(template)
+    stage.traffic.routes = {}
+    stage.traffic.work = {}
+    stage.cluster.running_strays = (name, "stray")
+    stage.loop = stage.new_loop()
+
+    await stage.loop.adopt()
+    await stage.loop.round()
+    await stage.loop.round()
+
+    assert [call for call in stage.cluster.calls if call[0] != "start"] == [("stop", "stray")]
+    assert [replica.id for replica in stage.traffic.routes[CHAT].replicas] == [name]
+
+
+async def test_what_ended_while_the_platform_was_away_is_no_crash_when_it_stopped(
+    stage: Stage, template: Template
+) -> None:
+    name = await stage.ready(template)
+    stage.cluster.say(name, ReplicaState.STOPPED, message="nobody asked for 30 s")
+    stage.loop = stage.new_loop()
+
+    await stage.loop.adopt()
+    await stage.loop.round()
+
+    assert stage.loop.known.memory[CHAT].state.back_off.failures == 0
+    record = stage.stores.replicas.get(name)
+    assert record is not None
+    assert (record.state, record.message) == ("stopped", "nobody asked for 30 s")
+
+
+async def test_a_refused_caller_has_woken_the_function_all_the_same(stage: Stage, template: Template) -> None:
+    stage.deploy(template)
+    await stage.loop.round()
+
+    stage.loop.wake(CHAT)
+    await stage.loop.round()
+
+    assert [call for call, _ in stage.cluster.calls] == ["start"]
+
+
+async def test_replica_seconds_follow_the_states(stage: Stage, template: Template) -> None:
+    stage.deploy(template, keep_alive_seconds=60.0)
+    await stage.loop.round()
+    stage.demand(queued=1)
+    await stage.loop.round()
+    name = stage.cluster.only()
+    began = stage.clock.time
+    stage.clock.time += 10
+    stage.cluster.say(name, ReplicaState.READY)
+    stage.demand(0, 1, **{name: 1})
+    await stage.loop.round()
+    stage.clock.time += 20
+    stage.demand(0, 0, **{name: 0})
+    await stage.loop.round()
+    stage.clock.time += 30
+    await stage.loop.round()
+
+    parts = [(part.state, part.start - began, part.end - began) for part in stage.stores.replicas.intervals(CHAT)]
+    assert parts == [("starting", 0.0, 10.0), ("serving", 10.0, 30.0), ("idle", 30.0, 60.0)]
+
+
+async def test_the_same_decision_is_recorded_once(stage: Stage, template: Template) -> None:
+    await stage.ready(template)
+    before = stage.reasons()
+    for _ in range(5):
+        await stage.loop.round()
+
+    assert stage.reasons() == before
