@@ -161,11 +161,14 @@ async def test_a_folder_has_one_supervisor(supervised: Supervised) -> None:
     assert (await supervised.reach(ReplicaState.READY)).supervisor_pid == supervised.pid
 
 
-async def test_a_refused_spec_is_said_in_the_log(supervised: Supervised) -> None:
+async def test_a_refused_spec_is_said_in_the_log_and_the_status(supervised: Supervised) -> None:
     supervised.launch(replace(supervised.spec(), engine=EngineSpec("llama")))
     assert os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, supervised.pid, 0))[1]) == 2
-    supervised.pid = 0
     assert "'llama' is unknown" in supervised.log()
+    status = await client.status(supervised.folder)
+    assert status is not None
+    assert status.state is ReplicaState.FAILED
+    assert status.message.startswith("the spec was refused: engine kind 'llama' is unknown")
 
 
 async def test_nobody_is_asked_where_nobody_is(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def launch(folder: Path, spec: ReplicaSpec) -> int:
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
+    (folder / STATUS_FILE).unlink(missing_ok=True)  # the last word of an earlier one
     write_atomically(folder / SPEC_FILE, dump(spec))
     log = str(folder / LOG_FILE)
     return os.posix_spawn(

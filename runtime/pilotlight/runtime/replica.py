@@ -17,7 +17,7 @@ from pilotlight.runtime import guard
 from pilotlight.runtime.board import Board
 from pilotlight.runtime.enginehttp import EngineHttp, free_port, listens
 from pilotlight.runtime.enginelog import EngineLog
-from pilotlight.runtime.engines.protocol import BadEngineSpecError, Engine, Place
+from pilotlight.runtime.engines.protocol import PORT_TAKEN, BadEngineSpecError, Engine, Place
 from pilotlight.runtime.holdings import Holdings
 from pilotlight.runtime.process import EngineProcess
 from pilotlight.runtime.spec import Phase, ReplicaSpec, ReplicaState, ReplicaStatus
@@ -30,7 +30,6 @@ LINGER_SECONDS = 5.0
 """A failed replica goes on answering for so long, so that whoever started it hears why."""
 _DRAIN_POLL_SECONDS = 0.25
 _WATCH_SECONDS = 0.5
-_ADDRESS_IN_USE = "port was taken"
 
 T = TypeVar("T")
 
@@ -124,7 +123,7 @@ class Replica:
                     await self._launch(place)
                     return
                 except StartFailedError as error:
-                    if last or _ADDRESS_IN_USE not in str(error):
+                    if last or str(error) != PORT_TAKEN:
                         raise
                     self._log.warning("port taken, starting once more", extra={"port": place.port})
 

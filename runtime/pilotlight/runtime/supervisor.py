@@ -12,15 +12,16 @@ import signal
 import sys
 from pathlib import Path
 
+from pilotlight.runtime.board import STATUS_FILE, write_atomically
 from pilotlight.runtime.client import LOCK_FILE, LOG_FILE, SPEC_FILE
-from pilotlight.runtime.codec import LIMIT, BadDocumentError, parse_spec
+from pilotlight.runtime.codec import LIMIT, BadDocumentError, dump, parse_spec
 from pilotlight.runtime.control import SOCKET_FILE, serve_control
 from pilotlight.runtime.engines import engine_of
 from pilotlight.runtime.engines.protocol import BadEngineSpecError, Engine
 from pilotlight.runtime.guard import become_subreaper
 from pilotlight.runtime.locks import FileLock
 from pilotlight.runtime.replica import Replica
-from pilotlight.runtime.spec import ReplicaSpec
+from pilotlight.runtime.spec import ReplicaSpec, ReplicaState, ReplicaStatus
 
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -53,6 +54,8 @@ def main(arguments: list[str]) -> int:
         engine = engine_of(spec.engine.kind)
     except (OSError, BadDocumentError, BadEngineSpecError) as error:
         log.error("spec refused", extra={"reason": str(error)})
+        refused = ReplicaStatus(folder.name, "", ReplicaState.FAILED, message=f"the spec was refused: {error}")
+        write_atomically(folder / STATUS_FILE, dump(refused))
         return 2
     become_subreaper()
     return asyncio.run(_run(folder, spec, engine, log))

@@ -10,6 +10,9 @@ from typing import Protocol
 from pilotlight.runtime.spec import Phase, ReplicaSpec
 from pilotlight.runtime.wire import Request
 
+PORT_TAKEN = "the engine's port was taken by another process"
+"""The cause that a start is tried once more for, with another port."""
+
 
 class BadEngineSpecError(ValueError):
     """The spec asks for what this engine must not be started with."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from pilotlight.runtime.engines.protocol import BadEngineSpecError, Launch, Place, Signal
+from pilotlight.runtime.engines.protocol import PORT_TAKEN, BadEngineSpecError, Launch, Place, Signal
 from pilotlight.runtime.simulated.launch import command, environment
 from pilotlight.runtime.simulated.options import OptionError
 from pilotlight.runtime.spec import Phase, ReplicaSpec
@@ -32,6 +32,8 @@ class SimulatedEngine:
 
     def cause(self, lines: Sequence[str], exit_code: int | None) -> str:
         said = [line for line in lines if line.startswith("pilotlight-simulated: ")]
+        if any("Address already in use" in line for line in lines):
+            return PORT_TAKEN
         if said:
             return said[-1].removeprefix("pilotlight-simulated: ")
         return (

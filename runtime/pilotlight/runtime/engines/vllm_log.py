@@ -6,7 +6,7 @@ import re
 import signal
 from collections.abc import Sequence
 
-from pilotlight.runtime.engines.protocol import Signal
+from pilotlight.runtime.engines.protocol import PORT_TAKEN, Signal
 from pilotlight.runtime.spec import Phase
 
 _PHASES = (
@@ -18,7 +18,7 @@ _PHASES = (
 _SHARDS = re.compile(r"Loading safetensors checkpoint shards: +(\d{1,3})% Completed")
 
 _CAUSES = (
-    (r"(?i)address already in use|errno 98", "the engine's port was taken by another process"),
+    (r"(?i)address already in use|errno 98", PORT_TAKEN),
     (r"unrecognized arguments?: (.{1,200})", "the engine does not know the option {0}"),
     (r"error: (argument .{1,300})", "the engine refuses an option: {0}"),
     (r"SafetensorError: (.{1,200})", "a weight file of the model is damaged: {0}"),
