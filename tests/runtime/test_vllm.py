@@ -198,6 +198,16 @@ def test_no_line_breaks_the_reading(line: str, lines: list[str], exit_code: int 
         pytest.param(
             ["ERROR [core.py:1] RuntimeError: odd", "RuntimeError: odd"], 1, "RuntimeError: odd", id="last error"
         ),
+        pytest.param(
+            [
+                "(Worker pid=1) ERROR 11-24 06:47:06 [multiproc_executor.py:950] KeyError: 'odd'",
+                "(EngineCore pid=2) ERROR 11-24 06:47:08 [core.py:1510] Exception: WorkerProc initialization failed",
+                "RuntimeError: Engine core initialization failed. See root cause above.",
+            ],
+            1,
+            "the engine failed: KeyError: 'odd'",
+            id="root cause",
+        ),
         pytest.param(["OSError: [Errno 28] No space left on device"], 1, "the disk is full", id="disk"),
         pytest.param([], None, "does not answer", id="hangs"),
     ],

@@ -64,7 +64,9 @@ _CAUSES = (
     (r"guard: (cannot start .{1,200})", "{0}"),
 )
 _CAUSE_PATTERNS = tuple((re.compile(pattern), text) for pattern, text in _CAUSES)
-_LAST_ERROR = re.compile(r"^(?:\([^)]{1,60}\) )?(?:ERROR [^\]]{1,80}\] )?((?:[\w.]+)?(?:Error|Exception): .{1,300})$")
+_ERROR = re.compile(r"^(?:\([^)]{1,60}\) )?(?:ERROR [^\]]{1,80}\] )?((?:[\w.]+)?(?:Error|Exception): .{1,300})$")
+_WRAPPED = ("Engine core initialization failed", "WorkerProc initialization failed")
+"""Exceptions that only say that another process has failed, which has said why before."""
 _SIGNALS = {
     signal.SIGKILL: "the engine was killed (SIGKILL), most likely because the machine ran out of memory",
     signal.SIGSEGV: "the engine crashed (segmentation fault)",
@@ -83,14 +85,15 @@ def read(line: str) -> Signal | None:
 
 
 def cause(lines: Sequence[str], exit_code: int | None) -> str:
-    """The first cause in the order of the table, else the last exception, else the exit status."""
+    """The first cause in the order of the table, else the first exception, else the exit status."""
     for pattern, text in _CAUSE_PATTERNS:
         for line in lines:
             if found := pattern.search(line):
                 return text.format(*(group.strip() for group in found.groups()))
     if exit_code is not None and exit_code < 0 and -exit_code in _SIGNALS:
         return _SIGNALS[signal.Signals(-exit_code)]
-    errors = [found[1] for line in lines if (found := _LAST_ERROR.match(line))]
+    errors = [found[1] for line in lines if (found := _ERROR.match(line))]
     if errors:
-        return f"the engine failed: {errors[-1]}"
+        own = [error for error in errors if not any(text in error for text in _WRAPPED)]
+        return f"the engine failed: {(own or errors)[0]}"
     return f"the engine ended with exit status {exit_code}" if exit_code is not None else "the engine does not answer"
