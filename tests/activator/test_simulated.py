@@ -6,8 +6,6 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-import pytest
-
 from pilotlight.activator.values import FunctionId
 
 if TYPE_CHECKING:
@@ -84,11 +82,11 @@ async def test_kill_9_while_idle_costs_nobody_an_answer(stage: Stage, simulated:
 
 
 async def test_a_client_that_leaves_frees_the_engine(
-    stage: Stage, simulated: StartSimulated, read_event: ReadEvent, wait_for: WaitFor
+    stage: Stage, simulated: StartSimulated, read_event: ReadEvent
 ) -> None:
     engine = simulated(simulated_decode_base_seconds=0.05)
     stage.update(replicas=(engine.replica(),))
-    body = {"model": "chat", "messages": HELLO, "stream": True, "max_tokens": 4000, "ignore_eos": True}
+    body = {"model": "chat", "messages": HELLO, "stream": True, "max_tokens": 900, "ignore_eos": True}
     response = await stage.open(CHAT_PATH, json=body)
     await read_event(response)
     response.close()
@@ -103,12 +101,22 @@ async def test_a_client_that_leaves_frees_the_engine(
                 break
 
 
-@pytest.mark.parametrize("failure", ["simulated_error_requests", "simulated_drop_requests"])
-async def test_injected_failures_leave_one_row_each(stage: Stage, simulated: StartSimulated, failure: str) -> None:
-    stage.update(replicas=(simulated(simulated_time_scale=0.05, **{failure: 1}).replica(),))
-    body = {"model": "chat", "messages": HELLO, "stream": True, "max_tokens": 3}
-    await stage.status(CHAT_PATH, json=body)
-    assert len(stage.meter.rows) == 1
+async def test_an_engine_error_leaves_one_row(stage: Stage, simulated: StartSimulated) -> None:
+    stage.update(replicas=(simulated(simulated_time_scale=0.05, simulated_error_requests=1).replica(),))
+    status, _ = await stage.error(CHAT_PATH, json={"model": "chat", "messages": HELLO, "stream": True})
+    assert status == 500
+    assert [(row.outcome, row.status) for row in stage.meter.rows] == [("failed", 500)]
+
+
+async def test_a_connection_cut_before_the_first_byte_is_tried_again(stage: Stage, simulated: StartSimulated) -> None:
+    stage.update(replicas=(simulated(simulated_time_scale=0.05, simulated_drop_requests=1).replica(),))
+    async with asyncio.TaskGroup() as group:
+        body = {"model": "chat", "messages": HELLO, "stream": True, "max_tokens": 3}
+        post = group.create_task(stage.status(CHAT_PATH, json=body))
+        await stage.held(1)
+        stage.clock.advance(1.0)
+        assert await post == 200
+    assert [(row.outcome, row.completion_tokens) for row in stage.meter.rows] == [("ok", 3)]
 
 
 def _sum(lines: list[str], name: str) -> float:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CHAT = FunctionId("team-a", "chat")
 OTHERS = FunctionId("team-b", "chat-secret")
 MIB = 2**20
+HEAD = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer pl-alice\r\n"
 
 
 @pytest.fixture
@@ -195,8 +196,7 @@ async def test_the_words_for_too_many_tokens_are_the_engines(stage: Stage) -> No
 async def test_a_body_that_announces_100_mb_is_refused_without_being_read(stage: Stage) -> None:
     port = int(stage.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer pl-alice\r\nContent-Length: 104857600\r\n\r\n"
-    writer.write(head.encode())
+    writer.write((HEAD + "Content-Length: 104857600\r\n\r\n").encode())
     answer = await reader.readuntil(b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"connection: close" in answer
@@ -222,10 +222,7 @@ class TestSlowBody:
     async def test_a_body_that_does_not_come_is_given_up(self, stage: Stage) -> None:
         port = int(stage.url.rpartition(":")[2])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        head = (
-            "POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer pl-alice\r\nContent-Length: 10\r\n\r\n{"
-        )
-        writer.write(head.encode())
+        writer.write((HEAD + "Content-Length: 10\r\n\r\n{").encode())
         assert (await reader.read()).startswith(b"HTTP/1.1 408")
         writer.close()
 
@@ -233,8 +230,7 @@ class TestSlowBody:
 async def test_a_client_that_leaves_within_its_body_leaves_nothing(stage: Stage) -> None:
     port = int(stage.url.rpartition(":")[2])
     _, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer pl-alice\r\nContent-Length: 99\r\n\r\n{"
-    writer.write(head.encode())
+    writer.write((HEAD + "Content-Length: 99\r\n\r\n{").encode())
     await writer.drain()
     writer.close()
     await writer.wait_closed()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pilotlight.activator import errors
 from pilotlight.activator.admission import Load, expected_wait, expired, failed, failure_remaining
+from pilotlight.activator.errors import RefusedError
 from pilotlight.activator.forwarding import ReplicaLostError
 from pilotlight.activator.inhand import InHand
 from pilotlight.activator.settings import Settings
@@ -67,6 +68,12 @@ class Fleet:
         state.queue.leave(request)
         self._settle(state)
 
+    def refuse(self, request: InHand, refusal: RefusedError) -> None:
+        """End a hold; the place is free at once, so that no slot goes to one who is leaving."""
+        if request.waiting:
+            request.state.queue.leave(request)
+        request.refuse(refusal)
+
     # What serving asks
 
     def lost(self, request: InHand, error: ReplicaLostError) -> None:
@@ -110,8 +117,7 @@ class Fleet:
         for request in _requests(state):
             if request.expires <= now:
                 wait = expected_wait(state.route, state.load(now, 0, 0))
-                state.queue.leave(request)
-                request.refuse(expired(state.route, now - request.arrived, wait))
+                self.refuse(request, expired(state.route, now - request.arrived, wait))
             elif request.progress and request.beat_at <= now:
                 request.parking.poke()
 
@@ -132,14 +138,12 @@ class Fleet:
 
     def _refuse_all(self, state: FunctionState, retry_after: float) -> None:
         for request in list(_requests(state)):
-            state.queue.leave(request)
-            request.refuse(failed(state.route, retry_after))
+            self.refuse(request, failed(state.route, retry_after))
 
     def _remove(self, state: FunctionState) -> None:
         """A deleted function: what waits is refused, what runs may finish."""
         for request in list(_requests(state)):
-            state.queue.leave(request)
-            request.refuse(errors.deleted(state.route.function))
+            self.refuse(request, errors.deleted(state.route.function))
 
 
 def _requests(state: FunctionState) -> list[InHand]:

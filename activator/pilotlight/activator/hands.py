@@ -97,10 +97,9 @@ class Hands:
         """Shutting down: tell everybody who still waits or streams."""
         refusal = interrupted(self._settings.drain_retry_seconds)
         for request in list(self._requests):
-            if request.lane is not None and request.watch is not None:
+            self._fleet.refuse(request, refusal)
+            if request.watch is not None:
                 request.watch.interrupt(refusal)
-            else:
-                request.refuse(refusal)
 
     def _depart(self, request: InHand) -> None:
         """Free its place and write its row, once."""

@@ -53,9 +53,11 @@ class Serving:
                 self._retry(request, error)
 
     async def _hold(self, request: InHand, channel: Channel) -> None:
-        while request.lane is None:
+        while True:
             if request.refusal is not None:
                 raise request.refusal
+            if request.lane is not None:
+                return
             now = self._clock.monotonic()
             if request.progress and request.beat_at <= now:
                 await self._beat(request, channel, now)

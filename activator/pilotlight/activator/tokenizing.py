@@ -92,6 +92,9 @@ class Lengths:
         self._limit = settings.tokenizer_folders
         self._pool = ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix="tokenizing")
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
