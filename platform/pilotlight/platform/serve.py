@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -46,6 +48,7 @@ from pilotlight.platform.statefolder import StateFolder
 from pilotlight.platform.values import AuditRecord
 from pilotlight.recommender import Machine
 
+THREADS = 32
 STOP_SECONDS = 15.0
 """How long replicas may take to be gone after they were stopped."""
 
@@ -58,6 +61,7 @@ def run(settings: Settings, announce: Callable[[str], None] = lambda _url: None)
     Raises StateFolderError when another platform has the state folder, OSError when the port is taken.
     """
     _log_to_stderr()
+    os.umask(0o077)  # the database holds engine keys, the logs what callers sent
     folder = StateFolder(settings.state)
     try:
         listener = _listen(settings.host, settings.port)
@@ -203,6 +207,8 @@ async def _serve(
     settings: Settings, folder: StateFolder, listener: socket.socket, announce: Callable[[str], None]
 ) -> None:
     loop = asyncio.get_running_loop()
+    # The default has cpus + 4 threads: a few slow answers of a model store would hold up the control loop's own work.
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="platform"))
     platform = Platform(settings, folder.path, await asyncio.to_thread(look, settings.memory_bytes))
     ended = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):

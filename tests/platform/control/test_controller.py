@@ -10,14 +10,15 @@ import pytest
 
 from pilotlight.activator.values import Clock, Demand, FunctionId, Route
 from pilotlight.platform.control.cluster import ClusterError
-from pilotlight.platform.control.controller import HEALTHY_SECONDS, Controller, LoopSettings, Stores
+from pilotlight.platform.control.controller import Controller, LoopSettings, Stores
+from pilotlight.platform.control.observing import HEALTHY_SECONDS, crashes_in_a_row
 from pilotlight.platform.control.specs import SpecSettings
 from pilotlight.platform.control.world import Room
 from pilotlight.platform.database.connection import Database
 from pilotlight.platform.database.functions import Change, Functions
 from pilotlight.platform.database.records import Records
 from pilotlight.platform.database.replicas import Replicas
-from pilotlight.platform.values import Policy, Template
+from pilotlight.platform.values import Policy, ReplicaRecord, Template
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaSpec, ReplicaState, ReplicaStatus
 
 CHAT = FunctionId("team-a", "chat")
@@ -276,6 +277,37 @@ async def test_what_ended_while_the_platform_was_away_is_no_crash_when_it_stoppe
     record = stage.stores.replicas.get(name)
     assert record is not None
     assert (record.state, record.message) == ("stopped", "nobody asked for 30 s")
+
+
+async def test_a_restart_goes_on_with_the_back_off(stage: Stage, template: Template) -> None:
+    stage.deploy(template)
+    await stage.loop.round()
+    stage.demand(queued=1)
+    for wait in (1.0, 2.0, 4.0):
+        await stage.loop.round()
+        stage.cluster.say(stage.cluster.only(), ReplicaState.FAILED, message="no memory")
+        await stage.loop.round()
+        stage.clock.time += wait
+    stage.clock.time -= 1
+    stage.loop = stage.new_loop()
+
+    await stage.loop.adopt()
+    await stage.loop.round()
+
+    assert stage.loop.known.memory[CHAT].state.back_off.failures == 3
+    assert stage.traffic.routes[CHAT].retry_after_seconds == 1.0
+    assert stage.cluster.says == {}
+
+
+def test_crashes_are_counted_back_to_the_last_replica_that_did_not_fail() -> None:
+    def ended(state: str, at: float) -> ReplicaRecord:
+        return ReplicaRecord("r", CHAT, "chat-00001", at - 1, state=state, message=str(at), ended_at=at)
+
+    newest_first = [ended("failed", 90.0), ended("failed", 80.0), ended("stopped", 70.0), ended("failed", 60.0)]
+
+    back_off = crashes_in_a_row(newest_first)
+    assert (back_off.failures, back_off.retry_at, back_off.message) == (2, 92.0, "90.0")
+    assert crashes_in_a_row([]).failures == 0
 
 
 async def test_a_refused_caller_has_woken_the_function_all_the_same(stage: Stage, template: Template) -> None:

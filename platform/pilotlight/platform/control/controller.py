@@ -8,37 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
 
 from pilotlight.activator.values import Clock, Demand, FunctionId, Route
-from pilotlight.detector.values import Load, Reason, State
+from pilotlight.detector.values import Load, State
+from pilotlight.platform.control.bookkeeping import Bookkeeper
 from pilotlight.platform.control.cluster import Cluster, ClusterError
+from pilotlight.platform.control.observing import Observer
 from pilotlight.platform.control.plan import plan, serving
-from pilotlight.platform.control.routes import Served, Trouble, failure_text, phase_seconds, route
+from pilotlight.platform.control.routes import Served, Trouble, route
 from pilotlight.platform.control.specs import SpecSettings, replica_spec
 from pilotlight.platform.control.state import Known, Live, Memory
 from pilotlight.platform.control.world import Drain, FunctionView, Plan, Room, Start, Stop, Wait, World
 from pilotlight.platform.database.functions import Functions
 from pilotlight.platform.database.records import Records
 from pilotlight.platform.database.replicas import Replicas
-from pilotlight.platform.ledger.intervals import Open, Sight, resume, step
-from pilotlight.platform.values import DecisionRecord, Desired, ReplicaRecord
-from pilotlight.recommender import start_eta
-from pilotlight.runtime.spec import ReplicaState, ReplicaStatus
+from pilotlight.platform.ledger.intervals import Sight
+from pilotlight.platform.values import Desired, ReplicaRecord
 
 TICK_SECONDS = 1.0
 STARTING_TICK_SECONDS = 0.1
 """While something starts or leaves: a replica that is ready must not wait for us."""
-HEALTHY_SECONDS = 60.0
-"""A replica that has served so long makes the next crash a first one."""
 CATCH_UP_SECONDS = 10.0
 """A round takes milliseconds; whoever waits for one longer is told so rather than held."""
-ACCOUNT_SECONDS = 5.0
-"""Open intervals are written so often: what a kill -9 may lose of replica-seconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -97,9 +93,8 @@ class Controller:
         self._waiting: list[asyncio.Future[None]] = []
         self._dirty = True
         self._began = clock.now()
-        self._open = Open()
-        self._accounted = 0.0
-        self._starts: dict[tuple[str, str], Sequence[Mapping[str, float]]] = {}
+        self._observer = Observer(cluster, stores.replicas, self.known)
+        self._books = Bookkeeper(stores.records, stores.replicas, self.known)
 
     # What others call
 
@@ -134,10 +129,14 @@ class Controller:
         for stray in await self._cluster.strays(self.known.live):
             log.warning("stray replica is ended", replica=stray)
             await self._cluster.stop(stray)
-        intervals = await asyncio.to_thread(self._stores.replicas.intervals, None, self._began - 3600)
-        self._open = resume(intervals, frozenset(self.known.live))
-        await self._absorb(self._clock.now())
+        await self._books.resume(self._began)
+        await self._observer.absorb(self._clock.now())
         self._memories()
+        for function in self.known.functions.values():
+            memory = self.known.memory[function.id]
+            back_off = await self._observer.crashes(function)
+            memory.state = replace(memory.state, back_off=back_off)
+            memory.crashed_starting = back_off.failures > 0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -158,15 +157,15 @@ class Controller:
         deadline = self._clock.monotonic() + seconds
         while self.known.live and self._clock.monotonic() < deadline:
             await asyncio.sleep(STARTING_TICK_SECONDS)
-            await self._absorb(self._clock.now())
-        await self._account(self._clock.now(), everything=True)
+            await self._observer.absorb(self._clock.now())
+        await self._books.account((), self._clock.now())
 
     async def round(self) -> None:
         """One look and what follows from it."""
         waiting, self._waiting = self._waiting, []
         if self._dirty:
             await self._reload()
-        await self._absorb(self._clock.now())
+        await self._observer.absorb(self._clock.now())
         now = self._clock.now()
         self._memories()
         world = self._world(now)
@@ -178,8 +177,8 @@ class Controller:
                 seen.set_result(None)
         await self._act(result, now)
         await self._send_off(now)
-        await self._record(result, now)
-        await self._account(now)
+        await self._books.record(result, now)
+        await self._books.account(self._sights(), now)
 
     # Looking
 
@@ -191,52 +190,7 @@ class Controller:
         self.known.revisions = {(revision.function, revision.name): revision for revision in revisions}
         for function in functions:
             template = self.known.revisions[function.id, function.revision].template
-            key = (template.digest, template.kind)
-            self._starts[key] = await asyncio.to_thread(self._stores.replicas.starts, *key)
-
-    async def _absorb(self, now: float) -> None:
-        """Take in what the replicas say of themselves."""
-        seen = await self._cluster.observe(tuple(self.known.live))
-        for live in tuple(self.known.live.values()):
-            status = seen.get(live.record.id)
-            if status is None:
-                await self._ended(live, "failed", "it is gone without a word", now)
-            elif status.state in (ReplicaState.FAILED, ReplicaState.STOPPED):
-                live.status = status
-                await self._ended(live, status.state.value, failure_text(status), now)
-            else:
-                await self._lives(live, status, now)
-
-    async def _lives(self, live: Live, status: ReplicaStatus, now: float) -> None:
-        live.status = status
-        memory = self.known.memory.get(live.record.function)
-        if status.state is not ReplicaState.READY:
-            return
-        if live.ready_at is None:
-            live.ready_at = now
-            await self._learn(live, status, now)
-        elif memory and memory.state.back_off.failures and now - live.ready_at >= HEALTHY_SECONDS:
-            memory.succeeded()
-
-    async def _learn(self, live: Live, status: ReplicaStatus, now: float) -> None:
-        template, seconds = live.revision.template, phase_seconds(status)
-        identity = (live.record.id, template.digest, template.kind)
-        await asyncio.to_thread(self._stores.replicas.started, *identity, seconds, now)
-        await asyncio.to_thread(self._stores.replicas.observed, live.record.id, "ready", "")
-        key = (template.digest, template.kind)
-        self._starts[key] = await asyncio.to_thread(self._stores.replicas.starts, *key)
-        log.info("replica ready", replica=live.record.id, seconds=round(sum(seconds.values()), 2))
-
-    async def _ended(self, live: Live, state: str, message: str, now: float) -> None:
-        record = live.record
-        text = "" if not live.wanted and state == "stopped" else message
-        await asyncio.to_thread(self._stores.replicas.observed, record.id, state, text, now)
-        await self._cluster.forget(record.id)
-        del self.known.live[record.id]
-        log.info("replica ended", replica=record.id, state=state, message=text)
-        memory = self.known.memory.get(record.function)
-        if memory and live.wanted and state == "failed" and memory.revision == record.revision:
-            memory.crashed(now, message, starting=live.ready_at is None)
+            await self._observer.remember_starts(template)
 
     def _memories(self) -> None:
         """Every function has its memory; those of deleted ones are forgotten."""
@@ -301,8 +255,7 @@ class Controller:
     def eta(self, function: FunctionId) -> dict[str, float]:
         """Expected seconds of each phase of the function's next start."""
         template = self.known.revisions[function, self.known.functions[function].revision].template
-        history = self._starts.get((template.digest, template.kind), ())
-        return start_eta(history, template.weight_bytes)
+        return self._observer.eta(template)
 
     # Acting
 
@@ -333,7 +286,7 @@ class Controller:
         try:
             await self._cluster.start(replica_spec(record, revision, self._settings.spec))
         except ClusterError as error:
-            await self._ended(live, "failed", str(error), now)
+            await self._observer.ended(live, "failed", str(error), now)
 
     async def _send_off(self, now: float) -> None:
         """Ask those that leave to end, once the activator has nothing more with them, or their time is over."""
@@ -351,36 +304,6 @@ class Controller:
     def _running(self, live: Live) -> int:
         demand = self._traffic.demand().get(live.record.function)
         return dict(demand.per_replica).get(live.record.id, 0) if demand else 0
-
-    # Writing down
-
-    async def _record(self, result: Plan, now: float) -> None:
-        records: list[DecisionRecord] = []
-        for name, decision in result.decisions.items():
-            memory, function = self.known.memory[name], self.known.functions[name]
-            reason, sentence = decision.reason.value, decision.sentence
-            if memory.waits:
-                reason, sentence = "no_room", memory.waits
-            if memory.decided == (decision.desired, reason) or decision.reason is Reason.UNKNOWN:
-                continue  # unknown is the first look at a function, before the activator has heard of it
-            memory.decided = (decision.desired, reason)
-            record = DecisionRecord(now, name, function.revision, decision.desired, reason, sentence, decision.inputs)
-            records.append(record)
-        for action in result.actions:
-            if isinstance(action, Drain) and "makes way" in action.reason:
-                owner = self.known.live[action.replica].record
-                records.append(DecisionRecord(now, owner.function, owner.revision, 0, "evicted", action.reason))
-        if records:
-            await asyncio.to_thread(self._stores.records.decided, records)
-
-    async def _account(self, now: float, everything: bool = False) -> None:
-        self._open = step(self._open, () if everything else self._sights(), now)
-        due = now - self._accounted >= ACCOUNT_SECONDS
-        batch = [*self._open.closed, *(self._open.current.values() if due else ())]
-        if batch:
-            await asyncio.to_thread(self._stores.replicas.write_intervals, batch)
-        if due:
-            self._accounted = now
 
     def _sights(self) -> list[Sight]:
         return [self._sight(live) for live in self.known.live.values()]

@@ -13,6 +13,8 @@ from pilotlight.platform.embedded.logs import follow_log
 from pilotlight.runtime import client
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaSpec, ReplicaState, ReplicaStatus
 
+ANSWER_SECONDS = 1.0
+"""A supervisor that is slower counts as it last said: one that hangs must not hold up the others."""
 ENDED_KEPT = 20
 """Folders of ended replicas that are kept for their logs."""
 
@@ -63,7 +65,11 @@ class EmbeddedCluster:
         folder = self._folder / replica
         if not folder.is_dir():
             return None
-        status = await client.status(folder)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                status = await client.status(folder)
+        except TimeoutError:
+            status = await asyncio.to_thread(client.last_status, folder)
         if status is not None:
             return status
         pid, created_at = self._launched.get(replica, (0, time.time()))

@@ -30,6 +30,7 @@ class Journal:
         known = sorted(folder.glob("journal-*.jsonl"))
         self._number = 1 + (int(known[-1].stem.split("-")[1]) if known else 0)
         self._torn = False
+        self._synced = True
         self._open()
 
     def append(self, lines: bytes) -> None:
@@ -40,6 +41,7 @@ class Journal:
         except OSError as error:
             raise JournalError(error.errno, f"the ledger's journal cannot be written: {error}") from error
         self._size += written
+        self._synced = False
         # The next line must not continue a torn one.
         self._torn = written < len(data)
         if self._torn:
@@ -52,6 +54,10 @@ class Journal:
             self._open()
 
     def sync(self) -> None:
+        """Nothing written since: nothing to do."""
+        if self._synced:
+            return
+        self._synced = True
         for descriptor in (*(descriptor for _, descriptor in self._left), self._descriptor):
             os.fsync(descriptor)
 

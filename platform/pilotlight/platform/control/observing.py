@@ -1,0 +1,105 @@
+"""Taking in what replicas say of themselves: who is ready, who ended, who crashed, and how long starts take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from pilotlight.detector.backoff import after_crash
+from pilotlight.detector.values import BackOff
+from pilotlight.platform.control.cluster import Cluster
+from pilotlight.platform.control.routes import failure_text, phase_seconds
+from pilotlight.platform.control.state import Known, Live
+from pilotlight.platform.database.replicas import Replicas
+from pilotlight.platform.values import Function, ReplicaRecord, Template
+from pilotlight.recommender import start_eta
+from pilotlight.runtime.spec import ReplicaState, ReplicaStatus
+
+HEALTHY_SECONDS = 60.0
+"""A replica that has served so long makes the next crash a first one."""
+LOOK_BACK = 10
+"""Ended replicas that a restart looks at to learn of crashes: the back-off is at its bound by then."""
+
+log = structlog.get_logger(__name__)
+
+
+class Observer:
+    """Writes into the loop's memory and into the database."""
+
+    def __init__(self, cluster: Cluster, replicas: Replicas, known: Known) -> None:
+        self._cluster = cluster
+        self._replicas = replicas
+        self._known = known
+        self._starts: dict[tuple[str, str], Sequence[Mapping[str, float]]] = {}
+
+    async def absorb(self, now: float) -> None:
+        """Take in what the replicas say of themselves."""
+        seen = await self._cluster.observe(tuple(self._known.live))
+        for live in tuple(self._known.live.values()):
+            status = seen.get(live.record.id)
+            if status is None:
+                await self.ended(live, "failed", "it is gone without a word", now)
+            elif status.state in (ReplicaState.FAILED, ReplicaState.STOPPED):
+                live.status = status
+                await self.ended(live, status.state.value, failure_text(status), now)
+            else:
+                await self._lives(live, status, now)
+
+    async def _lives(self, live: Live, status: ReplicaStatus, now: float) -> None:
+        live.status = status
+        memory = self._known.memory.get(live.record.function)
+        if status.state is not ReplicaState.READY:
+            return
+        if live.ready_at is None:
+            live.ready_at = now
+            await self._learn(live, status, now)
+        elif memory and memory.state.back_off.failures and now - live.ready_at >= HEALTHY_SECONDS:
+            memory.succeeded()
+
+    async def _learn(self, live: Live, status: ReplicaStatus, now: float) -> None:
+        template, seconds = live.revision.template, phase_seconds(status)
+        identity = (live.record.id, template.digest, template.kind)
+        await asyncio.to_thread(self._replicas.started, *identity, seconds, now)
+        await asyncio.to_thread(self._replicas.observed, live.record.id, "ready", "")
+        await self.remember_starts(template)
+        log.info("replica ready", replica=live.record.id, seconds=round(sum(seconds.values()), 2))
+
+    async def ended(self, live: Live, state: str, message: str, now: float) -> None:
+        record = live.record
+        text = "" if not live.wanted and state == "stopped" else message
+        await asyncio.to_thread(self._replicas.observed, record.id, state, text, now)
+        await self._cluster.forget(record.id)
+        del self._known.live[record.id]
+        log.info("replica ended", replica=record.id, state=state, message=text)
+        memory = self._known.memory.get(record.function)
+        if memory and live.wanted and state == "failed" and memory.revision == record.revision:
+            memory.crashed(now, message, starting=live.ready_at is None)
+
+    async def remember_starts(self, template: Template) -> None:
+        """Read how long the model's last starts took."""
+        key = (template.digest, template.kind)
+        self._starts[key] = await asyncio.to_thread(self._replicas.starts, *key)
+
+    def eta(self, template: Template) -> dict[str, float]:
+        """Expected seconds of each phase of the next start."""
+        return start_eta(self._starts.get((template.digest, template.kind), ()), template.weight_bytes)
+
+    async def crashes(self, function: Function) -> BackOff:
+        """The back-off that a restart goes on with: the crashes in a row that the database knows of."""
+        records = await asyncio.to_thread(self._replicas.recent, function.id, LOOK_BACK)
+        return crashes_in_a_row([record for record in records if record.revision == function.revision])
+
+
+def crashes_in_a_row(newest_first: Sequence[ReplicaRecord]) -> BackOff:
+    """Up to the last replica that did not fail. Pure."""
+    failed: list[ReplicaRecord] = []
+    for record in newest_first:
+        if record.state != "failed":
+            break
+        failed.append(record)
+    back_off = BackOff()
+    for record in reversed(failed):
+        back_off = after_crash(back_off, record.ended_at or record.created_at, record.message)
+    return back_off
