@@ -49,7 +49,6 @@ from pilotlight.runtime.stores import (
     ObjectNotFoundError,
     ObjectTooLargeError,
     Part,
-    StoreDeniedError,
     StoreError,
     StoreUnavailableError,
     Upload,
@@ -71,9 +70,10 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (NotAllowedError, 403),
     (CollectionRunningError, 409),
     (StoreUnavailableError, 503),
-    (StoreDeniedError, 502),
+    (StoreError, 502),  # the store behind us refused or misbehaved
 )
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})?")
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9._~+=-]{1,1000}")
 
 Authorize = Callable[[Request], Awaitable[Caller]]
 """Says who calls; raises Starlette's HTTPException (401) for nobody."""
@@ -263,7 +263,11 @@ def _lines(first: ObjectInfo | None, rest: Iterator[ObjectInfo]) -> Iterator[byt
 
 
 def _upload(request: Request) -> Upload:
-    return Upload(request.path_params["key"], request.query_params.get("upload", "")[:1000], 0.0)
+    """Raises ObjectNotFoundError for an id that no store gives out."""
+    key, upload = request.path_params["key"], request.query_params.get("upload", "")
+    if not _UPLOAD_ID.fullmatch(upload) or ".." in upload:
+        raise ObjectNotFoundError(f"the upload of {key!r} is unknown", key=key)
+    return Upload(key, upload, 0.0)
 
 
 def _parts(body: bytes) -> list[Part]:

@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from pilotlight.runtime.stores.errors import (
     InvalidKeyError,
@@ -24,6 +26,7 @@ from pilotlight.runtime.stores.protocol import CHUNK_BYTES, ObjectInfo, Part, Up
 
 _TEMPORARY = ".temporary"  # no key begins with a dot, so these two folders cannot be named from outside
 _UPLOADS = ".uploads"
+_LEFTOVER_SECONDS = 24 * 3600  # nobody writes one file for so long
 
 
 class FolderStore:
@@ -35,6 +38,7 @@ class FolderStore:
             (root / _TEMPORARY).mkdir(parents=True, exist_ok=True)
             (root / _UPLOADS).mkdir(exist_ok=True)
             self._real_root = root.resolve(strict=True)
+            self._forget_leftovers()
 
     @property
     def address(self) -> str:
@@ -133,17 +137,22 @@ class FolderStore:
         with _translated(upload.key):
             files = [folder / f"{part.number:05}-{part.etag}.part" for part in parts]
             whole = self._root / _TEMPORARY / uuid.uuid4().hex
-            with whole.open("xb") as out:
+            with _written(whole) as out:
                 for file in files:
                     with file.open("rb") as data:
                         shutil.copyfileobj(data, out, CHUNK_BYTES)
-                out.flush()
-                os.fsync(out.fileno())
             _place(whole, target)
             shutil.rmtree(folder, ignore_errors=True)
 
     def abort_upload(self, upload: Upload) -> None:
         shutil.rmtree(self._root / _UPLOADS / _upload_name(upload), ignore_errors=True)
+
+    def _forget_leftovers(self) -> None:
+        """Files that a killed process was writing."""
+        for path in (self._root / _TEMPORARY).iterdir():
+            with suppress(FileNotFoundError):  # placed or removed since it was listed
+                if path.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
+                    path.unlink()
 
     def _path(self, key: str) -> Path:
         path = self._root.joinpath(*check_key(key).split("/"))
@@ -177,11 +186,22 @@ def _part(path: Path) -> Part:
     return Part(int(number), path.stat().st_size, digest, digest)
 
 
+@contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """A new file that is on the disk afterwards, or not there at all when writing failed."""
+    try:
+        with path.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
 def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
+    with _written(path) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _place(source: Path, target: Path) -> None:
