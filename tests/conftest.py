@@ -23,11 +23,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pilotlight.platform.demo.model import convert_smollm2
 from pilotlight.runtime.locks import holding
 from pilotlight.runtime.stores.folder import FolderStore
 from pilotlight.runtime.stores.s3 import S3Options, S3Store
+
+# Examples are judged by what they show, not by how busy the machine is.
+settings.register_profile("pilotlight", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pilotlight")
 
 _KEY = "pilotlight-test"
 _SECRET = "pilotlight-test-secret"
@@ -190,6 +195,8 @@ class ChaosProxy:
     """Answers that never come, until the client gives up or `release` is set."""
     corruptions: int = 0
     """Answers with one byte of the body turned."""
+    only: str = ""
+    """Misbehave only where this is in the path."""
     delay: float = 0.0
     """Seconds before each request is passed on."""
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -203,7 +210,9 @@ class ChaosProxy:
             setattr(self, mischief, max(left - 1, 0))
             return left > 0
 
-    def take_any(self) -> str:
+    def take_any(self, path: str) -> str:
+        if self.only not in path:
+            return ""
         return next((name for name in ("errors", "truncations", "stalls", "corruptions") if self.take(name)), "")
 
 
@@ -226,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         if self.chaos.delay and not self.chaos.release.is_set():
             self.chaos.release.wait(self.chaos.delay)
-        mischief = self.chaos.take_any()
+        mischief = self.chaos.take_any(self.path)
         if mischief == "errors":
             self._answer(500, {}, b"<Error><Code>InternalError</Code></Error>")
         elif mischief == "stalls":

@@ -18,6 +18,9 @@ from pilotlight.runtime.models import ModelFile, ModelManifest, blob_key
 from pilotlight.runtime.spec import EngineSpec, ReplicaSpec, ReplicaState, ReplicaStatus
 from pilotlight.runtime.stores.folder import FolderStore
 
+_SECONDS = 280.0
+"""Longest wait for a replica: a start of real vLLM on a busy machine with two cores."""
+
 
 class Registry:
     """A folder store that models are put into without a push."""
@@ -72,7 +75,7 @@ class Supervised:
 
     async def reach(self, *states: ReplicaState) -> ReplicaStatus:
         """Wait for one of the states; the status then."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(_SECONDS):
             while True:
                 found = await client.status(self.folder)
                 if found is not None and found.state in states:
@@ -82,13 +85,13 @@ class Supervised:
 
     async def until(self, condition: Callable[[ReplicaStatus], bool]) -> None:
         """Wait until what it says of itself is so."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(_SECONDS):
             while (found := await client.status(self.folder)) is None or not condition(found):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     async def ended(self) -> ReplicaStatus:
         """Wait for the supervisor's end; its last word."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(_SECONDS):
             while client.alive(self.folder, self.pid):  # noqa: ASYNC110  another process says when
                 await asyncio.sleep(0.02)
         found = client.last_status(self.folder)

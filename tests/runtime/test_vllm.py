@@ -208,6 +208,12 @@ def test_no_line_breaks_the_reading(line: str, lines: list[str], exit_code: int 
             "the engine failed: KeyError: 'odd'",
             id="root cause",
         ),
+        pytest.param(
+            ["(Worker pid=1) ERROR 11-24 [x.py:9]     assert loaded_weight.shape[output_dim] == self.org_vocab_size"],
+            1,
+            "the model's weights do not match its config.json: assert loaded_weight.shape",
+            id="vocabulary",
+        ),
         pytest.param(["OSError: [Errno 28] No space left on device"], 1, "the disk is full", id="disk"),
         pytest.param([], None, "does not answer", id="hangs"),
     ],

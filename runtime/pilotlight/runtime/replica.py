@@ -29,7 +29,8 @@ WARMUP_SECONDS = 120.0
 LINGER_SECONDS = 5.0
 """A failed replica goes on answering for so long, so that whoever started it hears why."""
 _DRAIN_POLL_SECONDS = 0.25
-_WATCH_SECONDS = 0.5
+_WATCH_SECONDS = 1.0
+"""Between two looks at the engine's counters, and from `ready` to the first: the first caller's token goes before."""
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ class Replica:
         self._process: EngineProcess | None = None
         self._http: EngineHttp | None = None
         self._draining, self._stopping = asyncio.Event(), asyncio.Event()
-        self._heard = time.monotonic()
+        self._heard = self._ready_at = time.monotonic()
 
     async def status(self) -> ReplicaStatus:
         """For the control socket; counts as a sign of life of the platform."""
@@ -139,8 +140,8 @@ class Replica:
             if self._process.exit_code is not None:
                 await self._process.cleared()
                 raise StartFailedError(self._cause())
+            self.board.engine_pid = self._process.pid
             await self._first(self._process.ended, asyncio.sleep(HEALTH_SECONDS))
-        self.board.engine_pid = self._process.pid
         self.board.enter(Phase.WARMUP)
         for request in self._engine.warmups(self._spec):
             response = await self._ask(self._http.send(request, WARMUP_SECONDS))
@@ -150,6 +151,7 @@ class Replica:
         self.board.endpoint = self._http.endpoint
         self.board.phases.begin(Phase.READY)
         self.board.become(ReplicaState.READY)
+        self._ready_at = time.monotonic()
 
     async def _up(self, port: int) -> bool:
         """Healthy, and ours: another process may have taken the port."""
@@ -180,7 +182,8 @@ class Replica:
         """Keep `running` current, and end an orphan."""
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            if self.board.state in (ReplicaState.READY, ReplicaState.DRAINING):
+            serving = self.board.state in (ReplicaState.READY, ReplicaState.DRAINING)
+            if serving and time.monotonic() - self._ready_at >= _WATCH_SECONDS:
                 self.board.running = await self._inside()
             silent = time.monotonic() - self._heard
             if silent > self._spec.orphan_seconds and not self._draining.is_set():

@@ -27,6 +27,10 @@ _CAUSES = (
         "the model's weights do not match its config.json (a tensor has another shape{0})",
     ),
     (
+        r"(assert (?:loaded_weight|param_data|param)\b.{0,150}(?:shape|size).{0,100})",
+        "the model's weights do not match its config.json: {0}",
+    ),
+    (
         r"(Attempted to load weight .{1,200})",
         "the model's weights do not match its config.json: {0}",
     ),
@@ -64,7 +68,7 @@ _CAUSES = (
     (r"guard: (cannot start .{1,200})", "{0}"),
 )
 _CAUSE_PATTERNS = tuple((re.compile(pattern), text) for pattern, text in _CAUSES)
-_ERROR = re.compile(r"^(?:\([^)]{1,60}\) )?(?:ERROR [^\]]{1,80}\] )?((?:[\w.]+)?(?:Error|Exception): .{1,300})$")
+_ERROR = re.compile(r"^(?:\([^)]{1,60}\) )?(?:ERROR [^\]]{1,80}\] )?((?:[\w.]+)?(?:Error|Exception)(?:: .{1,300})?)$")
 _WRAPPED = ("Engine core initialization failed", "WorkerProc initialization failed")
 """Exceptions that only say that another process has failed, which has said why before."""
 _SIGNALS = {
