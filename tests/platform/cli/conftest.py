@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -98,3 +101,43 @@ def scripted() -> Iterator[Scripted]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+CHAT = """\
+apiVersion: pilotlight.dev/v1alpha1
+kind: Function
+metadata: {name: chat}
+spec:
+  model: s3://models/chat:v1
+  scale: {keepAlive: 30s}
+  engine: {kind: simulated, simulated: {meanTokens: 12, loadSeconds: 0.3}}
+"""
+
+
+@pytest.fixture(scope="module")
+def platform_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The state folder of a platform that `pilotlight up` runs, with one function `chat`."""
+    state = tmp_path_factory.mktemp("up") / "state"
+    # The tests' own variables must not choose another registry.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PILOTLIGHT_"))}
+    command = [sys.executable, "-m", "pilotlight.platform.cli", "--state", str(state), "up", "--port", "0"]
+    log = state.parent / "log"
+    with (
+        log.open("wb") as err,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True, env=environment) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("pilotlight is up on http://127.0.0.1:"), log.read_text()
+        yield state
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, log.read_text()
+    assert not (state / "up.json").exists()
+
+
+@pytest.fixture
+def here(cli: Cli, platform_state: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Commands on the machine of a running platform, as its owner; `chat` is deployed."""
+    monkeypatch.setenv("PILOTLIGHT_STATE", str(platform_state))
+    applied = cli("deploy", "-f", "-", stdin=CHAT)
+    assert applied.code == 0, applied.err
+    return cli

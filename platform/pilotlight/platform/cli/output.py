@@ -154,7 +154,10 @@ def size(value: object) -> str:
 def age(value: object) -> str:
     """How long ago a Unix time or an ISO 8601 time was."""
     moment = unix_time(value)
-    return "-" if moment is None else seconds(max(0.0, round(time.time() - moment)))
+    if moment is None:
+        return "-"
+    whole = max(0, round(time.time() - moment))
+    return f"{whole} s" if whole < 60 else _long_span(whole)
 
 
 def clock_time(value: object) -> str:

@@ -19,6 +19,7 @@ from pilotlight.platform.demo.processes import end, replica_processes
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 LOG_LINES = 15
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -35,8 +36,20 @@ def running_platform(state: Path) -> Iterator[Settings]:
         url = _wait_ready(process, state, log)
         yield Settings(url=url, key=read_admin_key(state), state=state)
     finally:
-        stop(process)
-        end(replica_processes(state))
+        with uninterruptible():
+            stop(process)
+            end(replica_processes(state))
+
+
+@contextmanager
+def uninterruptible() -> Iterator[None]:
+    """A second Ctrl-C must not keep the first from ending everything."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def up_command(state: Path) -> list[str]:

@@ -48,7 +48,7 @@ def run(state: Path, picture: Path | None) -> None:
     """Tell the whole story. Raises CommandError where it cannot go on; ends all that it started in any case."""
     console = Console(record=picture is not None, highlight=False)
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
-    with interrupted_by(signal.SIGTERM):
+    with interrupted_by(signal.SIGTERM), interrupted_by(signal.SIGHUP):
         Story(console, state).tell()
     if picture is not None:
         console.save_svg(str(picture), title="pilotlight demo")
