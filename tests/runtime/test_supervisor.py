@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pilotlight.runtime import client, guard
+from pilotlight.runtime.locks import FileLock
 from pilotlight.runtime.spec import EngineSpec, Phase, ReplicaState
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ Processes = Callable[[], set[int]]
 
 def _arguments(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+
+
+def _open_files(pid: int) -> set[str]:
+    try:
+        return {handle.readlink().name for handle in Path(f"/proc/{pid}/fd").iterdir()}
+    except OSError:
+        return set()
 
 
 def _complete(endpoint: str, key: str = "engine-secret", tokens: int = 4, path: str = "/v1/completions") -> bytes:
@@ -174,4 +182,20 @@ async def test_a_refused_spec_is_said_in_the_log_and_the_status(supervised: Supe
 async def test_nobody_is_asked_where_nobody_is(tmp_path: Path) -> None:
     assert await client.status(tmp_path) is None
     assert not await client.drain(tmp_path)
+
+
+def test_asking_whether_one_lives_leaves_no_trace(tmp_path: Path) -> None:
     assert not client.alive(tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_who_asks_whether_a_supervisor_lives_does_not_keep_one_from_starting(
+    supervised: Supervised, until: Callable[[Callable[[], bool], str], None]
+) -> None:
+    supervised.folder.mkdir(parents=True)
+    lock = FileLock(supervised.folder / client.LOCK_FILE)
+    assert lock.try_acquire(shared=True)
+    supervised.launch(supervised.spec())
+    until(lambda: client.LOCK_FILE in _open_files(supervised.pid), "the supervisor's try")
+    lock.close()
+    await supervised.reach(ReplicaState.READY)

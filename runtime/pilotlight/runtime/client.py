@@ -51,10 +51,9 @@ def alive(folder: Path, pid: int = 0) -> bool:
     """Whether a supervisor holds the folder, or the process `pid` that `launch` gave is still on its way there."""
     if pid and not _gone(pid):
         return True
-    try:
-        lock = FileLock(folder / LOCK_FILE)
-    except OSError:
+    if not (folder / LOCK_FILE).exists():
         return False
+    lock = FileLock(folder / LOCK_FILE)
     try:
         return not lock.try_acquire(shared=True)
     finally:

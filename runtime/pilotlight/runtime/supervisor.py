@@ -19,10 +19,12 @@ from pilotlight.runtime.control import SOCKET_FILE, serve_control
 from pilotlight.runtime.engines import engine_of
 from pilotlight.runtime.engines.protocol import BadEngineSpecError, Engine
 from pilotlight.runtime.guard import become_subreaper
-from pilotlight.runtime.locks import FileLock
+from pilotlight.runtime.locks import FileLock, LockTimeoutError
 from pilotlight.runtime.replica import Replica
 from pilotlight.runtime.spec import ReplicaSpec, ReplicaState, ReplicaStatus
 
+LOCK_SECONDS = 1.0
+"""Whoever asks whether the folder has a supervisor holds its lock for a moment: that one is waited for."""
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -44,7 +46,9 @@ def main(arguments: list[str]) -> int:
         return 2
     folder = Path(arguments[0])
     lock = FileLock(folder / LOCK_FILE)
-    if not lock.try_acquire():
+    try:
+        lock.acquire(LOCK_SECONDS)
+    except LockTimeoutError:
         print(f"another supervisor holds {folder}", file=sys.stderr)
         return 2
     log = _logger(folder)
