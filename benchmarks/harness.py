@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-PROGRAM = (sys.executable, "-m", "pilotlight.platform.cli.main")
+PROGRAM = (sys.executable, "-m", "pilotlight.platform.cli")
 
 
 @dataclass(frozen=True)
@@ -110,18 +110,21 @@ def platform_up(*options: str) -> Iterator[Platform]:
     """Start a platform on a free loopback port; end it and its replicas on the way out."""
     with tempfile.TemporaryDirectory(prefix="pilotlight-bench-") as folder:
         state, port = Path(folder, "state"), free_port()
-        command = [*PROGRAM, "up", "--state", str(state), "--port", str(port), *options]
+        command = [*PROGRAM, "--state", str(state), "up", "--port", str(port), *options]
         with Path(folder, "up.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             url = f"http://127.0.0.1:{port}"
             wait_http(f"{url}/readyz", 60, process)
             yield Platform(url, (state / "admin.key").read_text().strip(), state, process.pid)
+        except Exception:
+            print(Path(folder, "up.log").read_text()[-5000:], file=sys.stderr)
+            raise
         finally:
             end(process)
 
 
-def end(process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+def end(process: subprocess.Popen[bytes] | subprocess.Popen[str], seconds: float = 60) -> None:
     """SIGTERM, then SIGKILL when that was not enough."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
