@@ -20,7 +20,7 @@ from pilotlight.platform.registry.errors import (
     ModelRefusedError,
     NotAllowedError,
 )
-from pilotlight.platform.registry.inspection import judge
+from pilotlight.platform.registry.judgement import judge
 from pilotlight.platform.registry.layout import Kind, Place, blob_key, manifest_key, parse_key, pending_key
 from pilotlight.platform.registry.push import lease_until, missing, present
 from pilotlight.platform.registry.rights import Caller, may_push, may_read

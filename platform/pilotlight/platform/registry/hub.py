@@ -10,16 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from pilotlight.platform.registry.content import PICKLES, is_pickle
 from pilotlight.platform.registry.errors import BadReferenceError, ImportFailedError, ModelRefusedError
-from pilotlight.platform.registry.inspection import (
-    PICKLES,
-    Inspected,
-    SourceFile,
-    is_pickle,
-    judge,
-    walk,
-    well_named,
-)
+from pilotlight.platform.registry.inspection import Inspected, SourceFile, walk, well_named
+from pilotlight.platform.registry.judgement import judge
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/-]{0,127}")

@@ -18,7 +18,7 @@ _BUFFER = 1 << 16  # one ranged read at least this long, so that small reads are
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a manifest; satisfies `inspection.Content`."""
+    """One file of a manifest; satisfies `content.Content`."""
 
     store: ObjectStore
     file: ModelFile
