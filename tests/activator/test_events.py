@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from pilotlight.activator import events
 from pilotlight.activator.inhand import InHand
-from pilotlight.activator.requests import Wants
+from pilotlight.activator.requests import Wants, parse
 from pilotlight.activator.schema import Endpoint
+from pilotlight.activator.settings import Settings
 from pilotlight.activator.state import FunctionState
 from pilotlight.activator.values import FunctionId, Route
 
@@ -23,12 +24,8 @@ def _request(*, single: bool = True) -> InHand:
         FunctionState(route, 0.0),
         id="req-1",
         key="k",
-        endpoint=Endpoint.CHAT,
         model="m",
-        rest=b"}",
-        stream=True,
-        wants=Wants(),
-        single=single,
+        asked=parse(Endpoint.COMPLETIONS, b'{"prompt": "hello", "stream": true}', Settings()),
         progress=False,
         arrived=0.0,
         admitted_at=0.0,
@@ -165,3 +162,22 @@ def test_text_survives_being_rendered_again() -> None:
 def test_an_engine_that_says_nonsense_does_no_harm(chunk: dict[str, Any]) -> None:
     events.count(_request(), chunk)
     events.strip(chunk, Wants())
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        (b'{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}', (3, 4)),
+        (b'{"usage":{"prompt_tokens":3,"completion_tokens":4},"prompt_logprobs":null}', (3, 4)),
+        (b'{"choices": [{"text": "\\"usage\\": {"}], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}', (3, 4)),
+        (b'{"data": [' + b"0.1," * 1_000_000 + b'1], "usage": {"prompt_tokens": 3}}', (3, 0)),
+        (b'{"usage": null}', (0, 0)),
+        (b'{"usage": {"prompt_tok', (0, 0)),
+        (b"{}", (0, 0)),
+        (b"", (0, 0)),
+    ],
+)
+def test_the_usage_of_an_answer_in_one_piece(body: bytes, tokens: tuple[int, int]) -> None:
+    request = _request()
+    events.count_answer(request, body)
+    assert (request.prompt_tokens, request.completion_tokens) == tokens

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pilotlight.activator.values import FunctionId
 
 if TYPE_CHECKING:
-    from tests.activator.conftest import ReadEvent, ReadRest, Stage, StartSimulated
+    from tests.activator.conftest import ReadEvent, ReadRest, Stage, StartSimulated, WaitFor
 
 CHAT = FunctionId("team-a", "chat")
 HELLO = [{"role": "user", "content": "hello"}]
@@ -117,6 +118,35 @@ async def test_a_connection_cut_before_the_first_byte_is_tried_again(stage: Stag
         stage.clock.advance(1.0)
         assert await post == 200
     assert [(row.outcome, row.completion_tokens) for row in stage.meter.rows] == [("ok", 3)]
+
+
+async def test_in_a_storm_every_admitted_request_leaves_one_row(
+    stage: Stage, simulated: StartSimulated, wait_for: WaitFor
+) -> None:
+    """Clients leave while held and while streaming, one of two engines is killed, streams and whole answers mix."""
+    victim, survivor = simulated(simulated_time_scale=0.3), simulated(simulated_time_scale=0.3)
+    async with asyncio.TaskGroup() as group:
+        posts = []
+        for number in range(90):
+            body = {"model": "chat", "messages": HELLO, "stream": number % 3 > 0, "max_tokens": 20, "seed": number}
+            posts.append(group.create_task(stage.status(CHAT_PATH, json=body)))
+        await stage.held(90)
+        for post in posts[:20]:
+            post.cancel()
+        await stage.held(70)
+        stage.update(replicas=(victim.replica("r1", slots=6), survivor.replica("r2", slots=6)))
+        await wait_for(lambda: len(stage.meter.rows) >= 30, "the first answers")
+        for post in posts[20::5]:
+            post.cancel()
+        victim.kill()
+        await wait_for(lambda: bool(stage.waker.losses), "the loss to be noticed")
+        stage.update(replicas=(survivor.replica("r2", slots=6),))
+    assert stage.demand() == (0, 0)
+    assert len(stage.meter.rows) == len(stage.meter.admissions) == 90
+    outcomes = Counter(row.outcome for row in stage.meter.rows)
+    assert outcomes.keys() <= {"ok", "cancelled", "failed"}
+    assert 20 <= outcomes["cancelled"] <= 35
+    assert outcomes["failed"] <= 6, "only what had begun on the killed engine"
 
 
 def _sum(lines: list[str], name: str) -> float:

@@ -241,8 +241,11 @@ async def test_a_client_that_leaves_within_its_body_leaves_nothing(stage: Stage)
 async def test_metrics_tell_requests_tokens_and_times(stage: Stage, engine: ScriptedEngine) -> None:
     stage.update(replicas=(engine.replica(),))
     async with asyncio.TaskGroup() as group:
-        post = group.create_task(stage.status())
-        await (await engine.call()).answer({"usage": {"prompt_tokens": 5, "completion_tokens": 2}})
+        post = group.create_task(stage.status(stream=True))
+        call = await engine.call()
+        await call.start()
+        await call.tokens("one", [1, 2], total=2, prompt=5)
+        await call.done(total=2, prompt=5)
         assert await post == 200
     await stage.row()
     text = generate_latest(stage.activator.metrics.registry).decode()

@@ -14,11 +14,11 @@ from pilotlight.activator.app import App
 from pilotlight.activator.fleet import Fleet
 from pilotlight.activator.forwarding import Upstream
 from pilotlight.activator.hands import Hands
+from pilotlight.activator.lengths import Lengths
 from pilotlight.activator.metrics import Metrics
 from pilotlight.activator.names import Directory
 from pilotlight.activator.serving import Serving
 from pilotlight.activator.settings import Settings
-from pilotlight.activator.tokenizing import Lengths
 from pilotlight.activator.values import Authenticator, Clock, Demand, FunctionId, Meter, Route, Waker
 
 _log = logging.getLogger(__name__)

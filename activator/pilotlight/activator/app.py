@@ -15,13 +15,13 @@ from pilotlight.activator.errors import JSON, RefusedError
 from pilotlight.activator.fleet import Fleet
 from pilotlight.activator.hands import Hands
 from pilotlight.activator.inhand import InHand
+from pilotlight.activator.lengths import Lengths, check_max_tokens
 from pilotlight.activator.names import Directory, Target
 from pilotlight.activator.parking import ClientGoneError, Receive, Send
 from pilotlight.activator.requests import Parsed, parse
 from pilotlight.activator.routing import Place, place
 from pilotlight.activator.schema import Endpoint
 from pilotlight.activator.settings import Settings
-from pilotlight.activator.tokenizing import Lengths, check_max_tokens
 from pilotlight.activator.values import Authenticator, Caller, Clock, Route
 
 _log = logging.getLogger(__name__)
@@ -128,12 +128,8 @@ class App:
             self._fleet.states[target.route.function],
             id=request,
             key=caller.key,
-            endpoint=parsed.endpoint,
             model=target.model,
-            rest=parsed.rest,
-            stream=parsed.stream,
-            wants=parsed.wants,
-            single=parsed.single,
+            asked=parsed,
             progress=progress,
             arrived=arrived,
             admitted_at=self._clock.now(),

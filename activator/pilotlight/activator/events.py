@@ -9,6 +9,8 @@ from pilotlight.activator.inhand import InHand
 from pilotlight.activator.requests import Wants
 
 DONE = b"data: [DONE]"
+_USAGE_BYTES = 4096  # of an answer's usage; vLLM's longest has about 400
+_DECODER = json.JSONDecoder()
 Chunk = dict[str, object]
 
 
@@ -85,13 +87,17 @@ def strip(chunk: Chunk, wants: Wants) -> bool | None:
 
 
 def count_answer(request: InHand, body: bytes) -> None:
-    """Meter an answer that came in one piece."""
+    """Meter an answer that came in one piece.
+
+    Only its usage is parsed: embeddings are megabytes of numbers. Inside a JSON string the quotes of the field's name
+    would be escaped, and no other field of an engine's answers has that name.
+    """
+    at = body.rfind(b'"usage":')
     try:
-        answer = json.loads(body)
+        usage, _ = _DECODER.raw_decode(body[at + len(b'"usage":') :][:_USAGE_BYTES].decode("utf-8", "replace").lstrip())
     except ValueError:
         return
-    usage = answer.get("usage") if isinstance(answer, dict) else None
-    if isinstance(usage, dict):
+    if at >= 0 and isinstance(usage, dict):
         _count_usage(request, usage, final=True)
 
 

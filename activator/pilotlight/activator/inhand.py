@@ -7,8 +7,7 @@ from array import array
 from pilotlight.activator.errors import RefusedError
 from pilotlight.activator.parking import Parking, Watch
 from pilotlight.activator.queueing import Ticket
-from pilotlight.activator.requests import Wants
-from pilotlight.activator.schema import Endpoint
+from pilotlight.activator.requests import Parsed
 from pilotlight.activator.state import FunctionState
 from pilotlight.activator.values import Usage
 
@@ -23,7 +22,6 @@ class InHand(Ticket):
         "attempts",
         "beat_at",
         "begun",
-        "body_bytes",
         "cached_tokens",
         "cold",
         "completion_tokens",
@@ -62,12 +60,8 @@ class InHand(Ticket):
         *,
         id: str,  # noqa: A002
         key: str,
-        endpoint: Endpoint,
         model: str,
-        rest: bytes,
-        stream: bool,
-        wants: Wants,
-        single: bool,
+        asked: Parsed,
         progress: bool,
         arrived: float,
         admitted_at: float,
@@ -78,18 +72,17 @@ class InHand(Ticket):
         self.id = id
         self.state = state
         self.key = key
-        self.endpoint = endpoint
+        self.endpoint = asked.endpoint
         self.model = model
-        self.rest = rest
-        self.stream = stream
-        self.wants = wants
-        self.single = single
+        self.rest = asked.rest
+        self.stream = asked.stream
+        self.wants = asked.wants
+        self.single = asked.single
         self.progress = progress
         self.arrived = arrived
         self.admitted_at = admitted_at  # Unix time
         self.expires = arrived + hold_seconds
         self.beat_at = beat_at
-        self.body_bytes = len(rest)
         self.cold = state.is_cold
         self.revision = state.route.revision
         self.replica = ""
@@ -108,7 +101,7 @@ class InHand(Ticket):
         self.cached_tokens = 0
         self.token_ids: array[int] | None = None
         """Generated ids of a single-choice stream so far: what another replica would continue from."""
-        self.ttft: float | None = None
+        self.ttft: float | None = None  # of streams; an answer in one piece does not tell
         self.outcome = "running"
         self.status = 0
         self.reason = ""

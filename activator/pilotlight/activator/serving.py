@@ -115,7 +115,6 @@ class Serving:
             body += data
             if len(body) > self._settings.answer_bytes:
                 raise ReplicaLostError(f"its answer exceeds {self._settings.answer_bytes} bytes", sent=True)
-        request.ttft = self._clock.monotonic() - request.arrived
         events.count_answer(request, bytes(body))
         kind = (answer.header("Content-Type") or "application/json").encode("latin-1")
         return [(b"content-type", kind), *headers.late(request)], bytes(body)
