@@ -17,6 +17,7 @@ import pytest
 
 from pilotlight.platform.demo.model import minilm_folder
 from pilotlight.runtime import client, guard
+from pilotlight.runtime.engines.vllm_key import IN_FLIGHT
 from pilotlight.runtime.metrics import scrape
 from pilotlight.runtime.spec import EngineSpec, Phase, ReplicaSpec, ReplicaState, ReplicaStatus
 
@@ -101,7 +102,9 @@ async def test_from_the_registry_to_an_answer_and_a_drain_that_lets_a_stream_fin
 
     body = _QUESTION | {"stream": True, "max_tokens": 120, "ignore_eos": True}
     stream = asyncio.create_task(asyncio.to_thread(_ask, status, "/v1/chat/completions", body))
-    await supervised.until(lambda status: bool(status.running))
+    async with asyncio.timeout(60):
+        while b'"in_flight":1}' not in (await asyncio.to_thread(_ask, status, IN_FLIGHT, None))[1]:  # noqa: ASYNC110  another process says when
+            await asyncio.sleep(0.01)
     os.kill(supervised.pid, signal.SIGTERM)
     await supervised.reach(ReplicaState.DRAINING)
     code, events = await stream

@@ -43,6 +43,7 @@ class _Engine:
     """Starts the programs one after the other, with the port and the status of its answers as arguments."""
 
     needs_model = False
+    load_route = ("/load", "load")
 
     def __init__(self, *programs: str, status: int = 200) -> None:
         self.programs, self.status = list(programs), status

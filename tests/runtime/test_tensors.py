@@ -127,6 +127,7 @@ def test_a_lying_entry_is_refused(entries: dict[str, object], message: str) -> N
         pytest.param(b"[1]", "begin with", id="a list"),
         pytest.param(b'{"\xff":1}', "not JSON", id="not UTF-8"),
         pytest.param(b'{"a":' * 100_000, "not JSON", id="deeply nested"),
+        pytest.param(b'{"a":' + b"9" * 5000 + b"}", "not JSON", id="endless number"),
         pytest.param(b"", "begin with", id="empty"),
     ],
 )

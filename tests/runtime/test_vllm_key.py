@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pilotlight.runtime.engines.vllm_key import OPEN, EngineKey
+from pilotlight.runtime.engines.vllm_key import IN_FLIGHT, OPEN, EngineKey
 
 
 async def _app(scope: MutableMapping[str, Any], receive: object, send: Any) -> None:  # noqa: ARG001  ASGI's signature
@@ -48,6 +48,24 @@ async def test_the_open_routes_are_open_for_reading_only(guarded: EngineKey) -> 
     for path in OPEN:
         assert await _call(guarded, "http", "GET", path) == [{"type": "passed"}]
         assert (await _call(guarded, "http", "OPTIONS", path))[0]["status"] == 401
+
+
+async def test_requests_in_hand_are_counted_until_their_end_even_when_it_is_bad(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "right")
+    counts: list[bytes] = []
+
+    async def app(scope: MutableMapping[str, Any], receive: object, send: object) -> None:  # noqa: ARG001
+        counts.append((await _call(key, "http", "GET", IN_FLIGHT, b"Bearer right"))[1]["body"])
+        raise ConnectionResetError
+
+    key = EngineKey(app)
+    with pytest.raises(ConnectionResetError):
+        await _call(key, "http", "POST", "/v1/completions", b"Bearer right")
+    counts.append((await _call(key, "http", "GET", IN_FLIGHT, b"Bearer right"))[1]["body"])
+    assert counts == [b'{"in_flight":1}', b'{"in_flight":0}']
+    assert (await _call(key, "http", "GET", IN_FLIGHT))[0]["status"] == 401
 
 
 async def test_a_websocket_without_the_key_is_closed(guarded: EngineKey) -> None:

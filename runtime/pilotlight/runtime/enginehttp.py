@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from pathlib import Path
 
@@ -33,6 +34,15 @@ class EngineHttp:
         if response.status != 200:
             raise WireError(f"GET /metrics: status {response.status}")
         return response.body.decode("utf-8", "replace")
+
+    async def in_flight(self, route: tuple[str, str], seconds: float = 2.0) -> int:
+        """Requests in hand by the engine's own count. Raises WireError."""
+        target, field = route
+        response = await self.send(Request("GET", target), seconds)
+        try:
+            return int(json.loads(response.body)[field])
+        except (ValueError, KeyError, TypeError) as error:
+            raise WireError(f"GET {target}: status {response.status}, no {field}") from error
 
     async def send(self, request: Request, seconds: float) -> Response:
         """With the key. Raises WireError."""

@@ -191,18 +191,29 @@ class Replica:
                 self.drain(f"nobody asked for its status for {silent:.0f} s")
 
     async def _inside(self) -> int | None:
-        """Requests in the engine, running and waiting; None: it does not say."""
+        """Requests that the engine has in hand; None: it does not say."""
+        assert self._http is not None
+        try:
+            return await self._http.in_flight(self._engine.load_route)
+        except WireError:
+            return None
+
+    async def _idle(self) -> bool:
+        """Nothing in hand, and nothing that goes on inside for a client that has left."""
         from pilotlight.runtime.metrics import BadMetricsError, scrape  # not part of the cold start
 
+        self.board.running = await self._inside()
+        if self.board.running != 0:
+            return False
         assert self._http is not None
         try:
             found = scrape(await self._http.metrics())
         except (WireError, BadMetricsError):
-            return None
-        return found.running + found.waiting
+            return False
+        return found.running + found.waiting == 0
 
     async def _drain(self) -> None:
-        """Wait until nothing runs, twice in a row: the last answer may be on its way when the engine says 0."""
+        """Wait until nothing runs, twice in a row: a request may be on its way in when the engine says so first."""
         self.board.become(ReplicaState.DRAINING)
         assert self._process is not None
         deadline = time.monotonic() + self._spec.drain_seconds
@@ -211,7 +222,7 @@ class Replica:
             await self._first(self._process.ended, self._stopping.wait(), asyncio.sleep(_DRAIN_POLL_SECONDS))
             if self._process.exit_code is not None:
                 return
-            idle = idle + 1 if await self._inside() == 0 else 0
+            idle = idle + 1 if await self._idle() else 0
 
     async def _end_engine(self) -> None:
         if self._process is not None:

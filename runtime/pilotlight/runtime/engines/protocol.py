@@ -51,6 +51,10 @@ class Engine(Protocol):
     def needs_model(self) -> bool:
         """Whether the model is fetched before the start."""
 
+    @property
+    def load_route(self) -> tuple[str, str]:
+        """Target of a GET, and the field of its JSON that tells how many requests the engine has in hand."""
+
     def launch(self, spec: ReplicaSpec, place: Place, inherited: Mapping[str, str]) -> Launch:
         """The command for the spec; `inherited` is the supervisor's environment. Raises BadEngineSpecError."""
 

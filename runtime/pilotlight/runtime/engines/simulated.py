@@ -17,6 +17,7 @@ _DROPPED_PREFIXES = ("AWS_", "PILOTLIGHT_")
 
 class SimulatedEngine:
     needs_model = False
+    load_route = ("/load", "server_load")
 
     def launch(self, spec: ReplicaSpec, place: Place, inherited: Mapping[str, str]) -> Launch:
         try:

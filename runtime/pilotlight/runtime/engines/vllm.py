@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pilotlight.runtime.engines import vllm_log
+from pilotlight.runtime.engines import vllm_key, vllm_log
 from pilotlight.runtime.engines.protocol import BadEngineSpecError, Launch, Place, Signal
 from pilotlight.runtime.spec import ReplicaSpec
 from pilotlight.runtime.wire import Request
@@ -75,6 +75,7 @@ class VllmEngine:
     """The stock engine by its public command line."""
 
     needs_model = True
+    load_route = (vllm_key.IN_FLIGHT, "in_flight")
 
     def launch(self, spec: ReplicaSpec, place: Place, inherited: Mapping[str, str]) -> Launch:
         return Launch(command(spec, place), environment(spec, place, inherited))
