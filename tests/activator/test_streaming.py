@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pilotlight.activator.settings import Settings
-from pilotlight.activator.values import FunctionId
+from pilotlight.activator.values import FunctionId, Usage
 
 if TYPE_CHECKING:
     from tests.activator.conftest import Call, ReadEvent, ReadRest, ScriptedEngine, Stage, WaitFor
@@ -176,6 +176,29 @@ async def test_headers_without_a_byte_of_the_answer_do_not_end_the_retries(
         await call.start()
         await call.done(total=0)
         assert await post == 200
+
+
+async def test_a_token_that_the_client_was_not_shown_ends_the_retries(
+    stage: Stage, engine: ScriptedEngine, second_engine: ScriptedEngine, wait_for: WaitFor
+) -> None:
+    """An engine sends chunks that carry only ids; made and counted once, the request may not be made again."""
+    stage.update(replicas=(engine.replica("r1", weight=2.0), second_engine.replica("r2")))
+    async with asyncio.TaskGroup() as group:
+        post = group.create_task(stage.error(stream=True))
+        call = await engine.call()
+        await call.start()
+        await call.event({"choices": [{"index": 0, "delta": {}, "finish_reason": None, "token_ids": [5]}]})
+        await wait_for(lambda: any(usage.completion_tokens for usage in _checked(stage)), "the token to be counted")
+        call.die()
+        status, _ = await post
+    assert status == 502
+    assert second_engine.pending == 0
+    assert (await stage.row()).completion_tokens == 1
+
+
+def _checked(stage: Stage) -> list[Usage]:
+    stage.clock.advance(1.0)
+    return stage.meter.checkpoints
 
 
 async def test_with_no_other_replica_the_request_is_held_again(

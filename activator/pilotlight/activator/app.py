@@ -1,4 +1,22 @@
-"""The ASGI application: from a connection's first bytes to an admitted request, or to a clear refusal."""
+"""The ASGI application: from a connection's first bytes to an admitted request, or to a clear refusal.
+
+What a client can rely on:
+
+- `POST /v1/{chat/completions,completions,embeddings}` with `model` = `name`, `namespace/name`, or either with
+  `:adapter`; the same under `/f/{namespace}/{name}/v1/...`, where `model` may be left out; `GET /v1/models`.
+- `X-Request-Deadline`: how long the answer's beginning may take (`deadlines`). What is expected to begin later is
+  refused at once with 503; what was expected in time and is not ready by then is refused then.
+- Every refusal is OpenAI's error object; 429 and 503 carry `Retry-After`, computed from what was learned.
+- Every answer carries `X-Request-Id`, the id of its ledger row; a client's own header of that name is not taken over,
+  ids must be unique. Answers of a function add `X-Pilotlight-Revision`, `-Start: cold|warm`, `-Queue-Ms`, `-Start-Ms`
+  and `-Replica`.
+- A stream that has to wait gets 200 and an SSE comment within a second, then one at least every five
+  (`: loading weights 43% (eta 12s)`); `: pilotlight {...}` with the facts that its headers could not know comes before
+  the first event. A refusal from then on is one event `data: {"error": {..., "status": 503, "retry_after": 12}}`, after
+  which the stream ends without `[DONE]`. `X-Pilotlight-Progress: off` asks for none of this: no comments, true statuses
+  and all headers. Requests without streaming always get true statuses.
+- A request is given to another replica if its own dies before it made anything; after that it ends with an error.
+"""
 
 from __future__ import annotations
 

@@ -13,12 +13,14 @@ class Relay:
     After an error event of the engine nothing more is given: `error` has it, and the caller words the end.
     """
 
-    __slots__ = ("_clock", "_request", "_splitter", "done", "error")
+    __slots__ = ("_clock", "_request", "_splitter", "begun", "done", "error", "opened")
 
     def __init__(self, request: InHand, clock: Clock, event_bytes: int) -> None:
         self._request = request
         self._clock = clock
         self._splitter = events.Splitter(event_bytes)
+        self.begun = False  # something was made for this request, whether or not the client gets to see it
+        self.opened = False  # the client has got what goes before the first event
         self.done = False
         self.error: dict[str, object] | None = None
 
@@ -35,12 +37,15 @@ class Relay:
 
     def _pass(self, event: bytes) -> bytes | None:
         if event == events.DONE:
-            self.done = True
+            self.done = self.begun = True
             return event
         chunk = events.parse(event)
         if chunk is None:
             return event
         self.error = events.error_of(chunk)
+        if self.error is not None:
+            return None
+        self.begun = True
         request = self._request
         events.count(request, chunk)
         if request.ttft is None and request.completion_tokens:

@@ -124,20 +124,22 @@ class Serving:
         relay = Relay(request, self._clock, self._settings.event_bytes)
         async for data in answer.chunks():
             out = _fed(relay, data)
+            if relay.begun:
+                self._begin(request)
             if out:
                 request.writing_since = self._clock.monotonic()
-                await channel.write(await self._opening(request, channel) + out)
+                await channel.write(await self._opening(request, relay, channel) + out)
                 request.writing_since = None
             if relay.error is not None:
                 self._raise_event(relay.error)
         if not relay.done:
             raise ReplicaLostError("its stream ended early", sent=True)
 
-    async def _opening(self, request: InHand, channel: Channel) -> bytes:
+    async def _opening(self, request: InHand, relay: Relay, channel: Channel) -> bytes:
         """What goes before a stream's first event: headers, or the comment that completes those that were sent."""
-        if request.begun:
+        if relay.opened:
             return b""
-        self._begin(request)
+        relay.opened = True
         if channel.started:
             return progress.released(headers.facts(request))
         await channel.start(200, [*EVENT_STREAM, *headers.late(request)])
