@@ -8,7 +8,6 @@ processes of a machine share.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import random
 import sys
@@ -18,6 +17,8 @@ from typing import cast
 
 import httptools
 import uvloop
+
+from pilotlight.runtime.simulated.tokens import Continuation, decode, encode_chat
 
 WORDS = ("the", "small", "flame", "stays", "lit", "so", "that", "the", "burner", "ignites", "at", "once")
 TELL_SECONDS = 0.25
@@ -57,15 +58,14 @@ class Record:
     first_token: float = 0.0
     ended: float = 0.0
     comments: int = 0
-    tokens: int = 0
     told: int = 0
     """Tokens by the usage event."""
+    exact: bool = False
+    """The text is what the simulated engine answers to this prompt, all of it and nothing twice."""
     done: int = 0
     """How often `[DONE]` came."""
     complete: bool = False
     """The response ended as HTTP has it."""
-    digest: str = ""
-    """Of the text."""
     error: str = ""
 
 
@@ -82,6 +82,13 @@ def prompt(number: int, seed: int, size: int) -> str:
     while len(text) < size:
         text += " " + chooser.choice(WORDS)
     return text[:size]
+
+
+def expected(plan: Plan, number: int) -> str:
+    """The simulated engine's greedy answer: its language model is a pure function."""
+    ids = encode_chat([("user", prompt(number, plan.seed, plan.prompt_bytes))])
+    answer = Continuation(ids, 0, mean_tokens=1)
+    return decode(answer.next(may_end=False) for _ in range(plan.tokens))
 
 
 def request_bytes(plan: Plan, number: int) -> bytes:
@@ -114,7 +121,7 @@ class Stream(asyncio.Protocol):
         self._counts = counts
         self._parser = httptools.HttpResponseParser(self)
         self._rest = b""
-        self._text = hashlib.sha256()
+        self.text = ""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -168,16 +175,14 @@ class Stream(asyncio.Protocol):
         choices = chunk.get("choices")
         content = choices[0]["delta"].get("content") if isinstance(choices, list) and choices else None
         if content:
-            record.tokens += 1
             record.first_token = record.first_token or monotonic()
-            self._text.update(content.encode())
+            self.text += content
 
     def _end(self, error: str) -> None:
         if self.ended.done():
             return
         self.record.ended = monotonic()
         self.record.error = self.record.error or error
-        self.record.digest = self._text.hexdigest()[:16]
         self._counts.in_hand += not self.record.first_byte
         self.ended.set_result(None)
         if self._transport is not None:
@@ -221,6 +226,7 @@ class Run:
                 self.counts.in_hand += 1
                 return
         await stream.ended
+        record.exact = stream.text == expected(plan, record.number)
 
     async def _tell(self) -> None:
         while True:
