@@ -33,6 +33,9 @@ BUSY = Load(slots=4, in_flight=4, queued=3, service_seconds=2.0)
     [
         pytest.param(COLD, WARM, None, Admit(0.0, 600.0), id="a free slot"),
         pytest.param(COLD, WARM, 0.1, Admit(0.0, 0.1), id="a free slot, a short deadline"),
+        pytest.param(
+            COLD, Load(slots=1, queued_total=50_000), None, Admit(0.0, 600.0), id="others wait, this need not"
+        ),
         pytest.param(COLD, Load(), None, Admit(30.0, 600.0), id="cold"),
         pytest.param(COLD, Load(), 40.0, Admit(30.0, 40.0), id="cold, in time"),
         pytest.param(COLD, BUSY, 5.0, Admit(2.0, 5.0), id="busy, in time"),
@@ -69,7 +72,6 @@ def test_admitted(route: Route, load: Load, deadline: float | None, expected: Ad
             id="full, busy",
         ),
         pytest.param(COLD, Load(queued_total=50_000), None, 429, "queue_full", 30, id="full in all"),
-        pytest.param(COLD, Load(body_bytes=2**31), None, 429, "queue_full", 30, id="too many bytes"),
         pytest.param(
             replace(COLD, failure="no memory", retry_after_seconds=9.0),
             Load(route_age=2.0),

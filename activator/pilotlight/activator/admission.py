@@ -15,7 +15,6 @@ class Load:
 
     queued: int = 0  # of this function
     queued_total: int = 0  # of all functions
-    body_bytes: int = 0  # bodies in memory of all functions, this one included
     in_flight: int = 0
     slots: int = 0  # of replicas that take new work; 0: none runs
     usual_slots: int = 1  # what a replica had when there was one
@@ -61,7 +60,7 @@ def admit(route: Route, load: Load, deadline: float | None, settings: Settings) 
     failing = failure_remaining(route, load)
     if failing is not None:
         return failed(route, failing)
-    # 2. What is held is bounded, by function and in all, by number and by bytes.
+    # 2. What is held is bounded, by function and in all; by bytes it is where bodies are read (`budget`).
     wait = expected_wait(route, load)
     full = _full(route, load, settings)
     if full and not _has_free_slot(load):
@@ -100,13 +99,11 @@ def _full(route: Route, load: Load, settings: Settings) -> str:
         return f"The queue of {route.function} is full: {load.queued} requests wait, {route.queue_limit} may."
     if load.queued_total >= settings.queue_total:
         return f"Too many requests wait: {load.queued_total} over all functions."
-    if load.body_bytes > settings.held_bytes:
-        return f"Requests in hand have {load.body_bytes} bytes in memory, more than {settings.held_bytes}."
     return ""
 
 
 def _has_free_slot(load: Load) -> bool:
-    return load.queued == 0 and load.in_flight < load.slots and load.queued_total == 0
+    return load.queued == 0 and load.in_flight < load.slots
 
 
 def _place_frees(wait: float, load: Load, settings: Settings) -> float:

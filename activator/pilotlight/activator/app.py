@@ -176,7 +176,7 @@ class App:
         state = self._fleet.arrival(route.function)
         if state is None:
             raise errors.deleted(route.function)
-        decision = admit(state.route, self._fleet.load(state, self._budget.used), deadline, self._settings)
+        decision = admit(state.route, self._fleet.load(state), deadline, self._settings)
         if isinstance(decision, RefusedError):
             if decision.code == "deadline_exceeded":
                 self._fleet.wake(state)

@@ -43,9 +43,9 @@ class Fleet:
             state.last_active = self._clock.now()
         return state
 
-    def load(self, state: FunctionState, body_bytes: int) -> Load:
+    def load(self, state: FunctionState) -> Load:
         queued = sum(other.queue.queued for other in self.states.values())
-        return state.load(self._clock.monotonic(), queued, body_bytes)
+        return state.load(self._clock.monotonic(), queued)
 
     def demand(self) -> dict[FunctionId, Demand]:
         return {function: state.demand() for function, state in self.states.items()}
@@ -116,7 +116,7 @@ class Fleet:
     def _expire(self, state: FunctionState, now: float) -> None:
         for request in _requests(state):
             if request.expires <= now:
-                wait = expected_wait(state.route, state.load(now, 0, 0))
+                wait = expected_wait(state.route, state.load(now))
                 self.refuse(request, expired(state.route, now - request.arrived, wait))
             elif request.progress and request.beat_at <= now:
                 request.parking.poke()
@@ -130,7 +130,7 @@ class Fleet:
         if not state.queue.queued:
             state.should_wake(now, self._settings.wake_repeat_seconds)
             return
-        failing = failure_remaining(state.route, state.load(now, 0, 0))
+        failing = failure_remaining(state.route, state.load(now))
         if failing is not None and state.queue.in_flight == 0:
             self._refuse_all(state, failing)
         elif state.should_wake(now, self._settings.wake_repeat_seconds):

@@ -59,11 +59,10 @@ class FunctionState:
     def route_age(self, now: float) -> float:
         return now - self._route_at
 
-    def load(self, now: float, queued_total: int, body_bytes: int) -> Load:
+    def load(self, now: float, queued_total: int = 0) -> Load:
         return Load(
             queued=self.queue.queued,
             queued_total=queued_total,
-            body_bytes=body_bytes,
             in_flight=self.queue.in_flight,
             slots=self.queue.slots,
             usual_slots=self.usual_slots,
