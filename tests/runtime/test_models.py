@@ -106,6 +106,7 @@ def test_a_manifest_that_lies_is_refused(change: Change, message: str) -> None:
         pytest.param(b"[]", id="list"),
         pytest.param(b"\xff", id="not UTF-8"),
         pytest.param(b"[" * 200_000, id="deeply nested"),
+        pytest.param(b'{"a":' + b"9" * 5000 + b"}", id="endless number"),
         pytest.param(b" " * (MANIFEST_LIMIT + 1), id="too large"),
         pytest.param(json.dumps(json.loads(manifest().to_json())).encode(), id="not canonical"),
         pytest.param(manifest().to_json().replace(b'"kind"', b'"kind":"model","kind"'), id="duplicate key"),

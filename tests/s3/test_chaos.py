@@ -200,6 +200,8 @@ def test_the_style_follows_the_endpoint_unless_it_is_said() -> None:
         "models",
         "s3://",
         "s3://models/prefix",
+        "s3://user:secret@models",
+        "s3://Models",
         "s3://models?x=1",
         "s3://models?style=x",
         "file://host/x",
@@ -208,5 +210,6 @@ def test_the_style_follows_the_endpoint_unless_it_is_said() -> None:
     ],
 )
 def test_an_address_that_is_none_is_refused(address: str) -> None:
-    with pytest.raises(BadAddressError, match="not valid"):
+    with pytest.raises(BadAddressError, match="not valid") as caught:
         open_store(address)
+    assert "secret" not in str(caught.value)

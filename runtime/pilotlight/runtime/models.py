@@ -168,7 +168,9 @@ def load_json(data: bytes, limit: int) -> object:
         raise BadManifestError(f"{len(data)} bytes of JSON are more than {limit}")
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except BadManifestError:
+        raise
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or a number of thousands of digits
         raise BadManifestError(f"not JSON: {error}") from None
 
 

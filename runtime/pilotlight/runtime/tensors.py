@@ -70,7 +70,9 @@ def _load(header: bytes) -> dict[str, object]:
         raise BadHeaderError("header does not begin with '{'")
     try:
         loaded = json.loads(header.decode("utf-8"), object_pairs_hook=_unique)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except BadHeaderError:
+        raise
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or a number of thousands of digits
         raise BadHeaderError(f"header is not JSON: {error}") from None
     if not isinstance(loaded, dict):  # trailing data was refused by the decoder
         raise BadHeaderError("header is not a JSON object")

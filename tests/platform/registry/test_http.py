@@ -45,6 +45,8 @@ from pilotlight.runtime.stores import (
 
 EMPTY = blob_key(sha256(b""))
 REF = ModelRef.parse("s3://models/team-a/tiny:v1")
+ONE_STORE = pytest.mark.parametrize("any_store", ["folder"], indirect=True)
+"""For what is decided before any store is asked."""
 MakeModel = Callable[..., Path]
 Open = Callable[..., RemoteStore]
 
@@ -210,6 +212,7 @@ def push_by_hand(store: RemoteStore, manifest: ModelManifest, files: dict[str, b
         pytest.param({}, {"remote_code": True}, "manifest's remoteCode", id="remote code told and not there"),
     ],
 )
+@ONE_STORE
 def test_what_a_push_would_refuse_the_platform_refuses_too(
     open_remote: Open,
     make_model: MakeModel,
@@ -254,6 +257,7 @@ def test_no_tag_is_written_while_a_collection_runs(
     "key",
     ["x", "collection/lease", "pending/team-a/tiny/blobs/sha256/" + "0" * 64, "repositories/team-a/x/y/tags/z"],
 )
+@ONE_STORE
 def test_other_keys_cannot_be_written(open_remote: Open, key: str) -> None:
     for secret in ("a", "root"):
         with pytest.raises(NotAllowedError):
@@ -269,11 +273,13 @@ def test_only_admins_collect(open_remote: Open, make_model: MakeModel) -> None:
 
 
 @pytest.mark.parametrize("secret", ["", "nobody"])
+@ONE_STORE
 def test_an_unknown_key_is_denied(open_remote: Open, secret: str) -> None:
     with pytest.raises(StoreDeniedError):
         open_remote(secret).stat(blob_key(sha256(b"")))
 
 
+@ONE_STORE
 def test_another_bucket_is_not_found(open_remote: Open) -> None:
     with pytest.raises(ObjectNotFoundError, match="no bucket"):
         open_remote("root", "x", "elsewhere").put(blob_key(sha256(b"")), b"")
@@ -295,6 +301,7 @@ def test_another_bucket_is_not_found(open_remote: Open) -> None:
         pytest.param("POST", f"uploads/{EMPTY}?repository=x&upload=y", b'{"parts":[1]}', 422, id="parts"),
     ],
 )
+@ONE_STORE
 def test_a_request_that_makes_no_sense_is_refused(url: str, method: str, path: str, body: bytes, status: int) -> None:
     headers = {"Authorization": "Bearer root"}
     answer = urllib3.request(method, f"{url}/api/v1alpha1/registry/models/{path}", body=body, headers=headers)
@@ -302,6 +309,7 @@ def test_a_request_that_makes_no_sense_is_refused(url: str, method: str, path: s
     assert set(answer.json()["error"]) >= {"code", "message"}
 
 
+@ONE_STORE
 def test_a_body_without_end_is_cut_off_at_the_limit(url: str) -> None:
     sent = 0
 

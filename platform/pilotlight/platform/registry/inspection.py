@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ def _listed(folder: Path, problems: list[str]) -> Iterator[tuple[str, SourceFile
             problems.append(f"{path}: a symbolic link; put the file itself there")
         elif not stat.S_ISREG(status.st_mode):
             problems.append(f"{path}: not a regular file")
+        elif not os.access(source, os.R_OK):
+            problems.append(f"{path}: cannot be read by this user")
         elif well_named(path, problems):
             yield path, SourceFile(path, source, status.st_size, status.st_mtime_ns)
 

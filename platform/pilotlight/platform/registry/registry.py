@@ -204,7 +204,7 @@ def _compare(file: ModelFile, actual: str) -> None:
     if actual != file.digest:
         raise ObjectCorruptError(
             f"{file.path} is corrupt in the registry: its bytes have digest {actual}, expected {file.digest};"
-            " push the model again",
+            f" remove {blob_key(file.digest)} from the store and push the model again",
             key=blob_key(file.digest),
             expected=file.digest,
             actual=actual,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -46,6 +47,8 @@ __all__ = [
     "read_small",
 ]
 
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
 
 def open_store(address: str) -> ObjectStore:
     """`file:///absolute/folder` or `s3://bucket[?style=path|virtual]`. Raises BadAddressError.
@@ -56,8 +59,9 @@ def open_store(address: str) -> ObjectStore:
     if parts.scheme == "file":
         return _open_folder(address, parts.netloc, unquote(parts.path), parts.query + parts.fragment)
     if parts.scheme == "s3":
-        if parts.path not in ("", "/") or not parts.netloc or parts.fragment:
-            raise BadAddressError(f"store address {address!r} is not valid: expected s3://BUCKET")
+        if parts.path not in ("", "/") or not _BUCKET.fullmatch(parts.netloc) or parts.fragment:
+            # Not repeated: people put credentials before the bucket's name.
+            raise BadAddressError("the S3 store address is not valid: expected s3://BUCKET, credentials by environment")
         return _open_bucket(address, parts.netloc, parts.query)
     raise BadAddressError(f"store address {address!r} is not valid: expected file:///FOLDER or s3://BUCKET")
 

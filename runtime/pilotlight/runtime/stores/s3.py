@@ -288,6 +288,6 @@ def _refused(error: ClientError, key: str) -> NoReturn:
         raise StoreDeniedError(f"object {key!r} is denied: {error}", key=key) from error
     if code == "InvalidRange":
         raise ObjectCorruptError(f"object {key!r} is shorter than the range that was asked for", key=key) from None
-    if status >= 500 or code in ("SlowDown", "RequestTimeout"):
+    if status >= 500 or code in ("InternalError", "RequestTimeout", "SlowDown"):
         raise StoreUnavailableError(f"object {key!r}: the store is in trouble: {error}", key=key) from error
     raise StoreError(f"object {key!r}: {error}", key=key) from error
