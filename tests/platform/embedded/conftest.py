@@ -26,7 +26,7 @@ PROGRAM = textwrap.dedent("""
     run(Settings(state=Path(options.pop("state")), port=0, **options), lambda url: print(url, flush=True))
 """)
 API = "/api/v1alpha1"
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 def until(what: Callable[[], Any], seconds: float = PATIENCE) -> Any:

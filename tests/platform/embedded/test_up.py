@@ -42,18 +42,17 @@ def test_from_zero_to_an_answer_and_back_to_zero(make_up: Make, wait_until: Wait
     assert "demand" in reasons
 
 
-def test_fifty_at_zero_are_answered_by_exactly_one_start(make_up: Make) -> None:
-    up = make_up()
-    up.deploy("chat", scale={"max": 1}, engine=engine(loadSeconds=0.5))
+def test_fifty_at_zero_are_answered_by_exactly_one_start(up: Any) -> None:
+    up.deploy("fifty", scale={"max": 1}, engine=engine(loadSeconds=0.5))
 
     with concurrent.futures.ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda _: up.chat("chat"), range(50)))
+        answers = list(pool.map(lambda _: up.chat("fifty"), range(50)))
 
     assert [answer.status_code for answer in answers] == [200] * 50
-    assert len(up.replicas("chat")) == 1
-    assert len(up.items("usage/rows")) == 50
-    [total] = up.items("usage", by="function")
-    assert (total["group"], total["requests"], total["ok"]) == ("team-a/chat", 50, 50)
+    assert len(up.replicas("fifty")) == 1
+    assert len(up.items("usage/rows", function="team-a/fifty")) == 50
+    [total] = up.items("usage", by="function", function="team-a/fifty")
+    assert (total["group"], total["requests"], total["ok"]) == ("team-a/fifty", 50, 50)
 
 
 def test_no_more_than_allowed_are_held(make_up: Make) -> None:
@@ -140,40 +139,38 @@ class TestKill9:
         assert up.live("chat") == []
 
 
-def test_a_rollout_has_no_gap(make_up: Make, wait_until: Wait) -> None:
-    up = make_up()
-    up.deploy("chat", scale={"min": 1})
-    wait_until(lambda: up.function("chat")["ready"] == 1)
+def test_a_rollout_has_no_gap(up: Any, wait_until: Wait) -> None:
+    up.deploy("rolled", scale={"min": 1})
+    wait_until(lambda: up.function("rolled")["ready"] == 1)
     stop, statuses, revisions = threading.Event(), [], []
 
     def call() -> None:
         while not stop.is_set():
-            answer = up.chat("chat")
+            answer = up.chat("rolled")
             statuses.append((answer.status_code, answer.headers.get("x-pilotlight-start")))
             revisions.append(answer.headers.get("x-pilotlight-revision"))
 
     caller = threading.Thread(target=call)
     caller.start()
-    changed = up.deploy("chat", scale={"min": 1}, engine=engine(loadSeconds=0.5, dimensions=64)).json()["items"][0]
-    assert (changed["change"], changed["revision"]) == ("updated", "chat-00002")
-    wait_until(lambda: revisions and revisions[-1] == "chat-00002")
-    wait_until(lambda: [replica["revision"] for replica in up.live("chat")] == ["chat-00002"])
+    changed = up.deploy("rolled", scale={"min": 1}, engine=engine(loadSeconds=0.5, dimensions=64)).json()["items"][0]
+    assert (changed["change"], changed["revision"]) == ("updated", "rolled-00002")
+    wait_until(lambda: revisions and revisions[-1] == "rolled-00002")
+    wait_until(lambda: [replica["revision"] for replica in up.live("rolled")] == ["rolled-00002"])
     stop.set()
     caller.join()
 
     assert set(statuses) == {(200, "warm")}
-    assert set(revisions) == {"chat-00001", "chat-00002"}
+    assert set(revisions) == {"rolled-00001", "rolled-00002"}
 
 
-def test_an_identical_apply_changes_nothing_and_a_policy_no_engine(make_up: Make) -> None:
-    up = make_up()
-    up.deploy("chat", scale={"max": 2})
+def test_an_identical_apply_changes_nothing_and_a_policy_no_engine(up: Any) -> None:
+    up.deploy("same", scale={"max": 2})
 
-    assert up.deploy("chat", scale={"max": 2}).json()["items"][0]["change"] == "unchanged"
-    changed = up.deploy("chat", scale={"max": 3}).json()["items"][0]
+    assert up.deploy("same", scale={"max": 2}).json()["items"][0]["change"] == "unchanged"
+    changed = up.deploy("same", scale={"max": 3}).json()["items"][0]
 
-    assert (changed["change"], changed["revision"]) == ("updated", "chat-00001")
-    assert up.function("chat")["max"] == 3
+    assert (changed["change"], changed["revision"]) == ("updated", "same-00001")
+    assert up.function("same")["max"] == 3
 
 
 def test_the_least_recently_used_function_makes_way(make_up: Make) -> None:
@@ -208,56 +205,54 @@ def test_what_is_busy_is_never_evicted(make_up: Make, wait_until: Wait) -> None:
         assert wanting.result().status_code == 200
 
 
-def test_a_start_that_fails_backs_off_and_says_why(make_up: Make, wait_until: Wait) -> None:
-    up = make_up()
-    up.deploy("chat", engine=engine(failPhase="load", failMessage="no such weights"))
+def test_a_start_that_fails_backs_off_and_says_why(up: Any, wait_until: Wait) -> None:
+    up.deploy("failing", engine=engine(failPhase="load", failMessage="no such weights"))
 
-    answer = up.chat("chat")
+    answer = up.chat("failing")
 
     assert answer.status_code == 503
     assert "no such weights" in answer.json()["error"]["message"]
     assert int(answer.headers["retry-after"]) >= 1
-    wait_until(lambda: "no such weights" in up.function("chat")["failure"])
-    failed = [replica for replica in up.replicas("chat") if replica["state"] == "failed"]
+    wait_until(lambda: "no such weights" in up.function("failing")["failure"])
+    failed = [replica for replica in up.replicas("failing") if replica["state"] == "failed"]
     assert "no such weights" in failed[0]["message"]
-    assert "back_off" in [decision["reason"] for decision in up.items("decisions", function="team-a/chat")]
-    log = up.ask("GET", "/api/v1alpha1/functions/team-a/chat/logs", params={"tail": 50})
+    assert "back_off" in [decision["reason"] for decision in up.items("decisions", function="team-a/failing")]
+    log = up.ask("GET", "/api/v1alpha1/functions/team-a/failing/logs", params={"tail": 50})
     assert "no such weights" in log.text
 
 
-def test_an_engine_that_is_killed_is_replaced(make_up: Make, wait_until: Wait) -> None:
-    up = make_up()
-    up.deploy("chat", scale={"min": 1})
-    wait_until(lambda: up.function("chat")["ready"] == 1)
-    [before] = up.live("chat")
+def test_an_engine_that_is_killed_is_replaced(up: Any, wait_until: Wait) -> None:
+    up.deploy("killed", scale={"min": 1})
+    wait_until(lambda: up.function("killed")["ready"] == 1)
+    [before] = up.live("killed")
     psutil.Process(before["engine_pid"]).kill()
 
-    wait_until(lambda: [r["id"] for r in up.live("chat")] not in ([], [before["id"]]))
-    assert up.chat("chat").status_code == 200
+    wait_until(lambda: [r["id"] for r in up.live("killed")] not in ([], [before["id"]]))
+    assert up.chat("killed").status_code == 200
 
 
-def test_a_deleted_function_is_gone_and_its_usage_stays(make_up: Make, wait_until: Wait) -> None:
-    up = make_up()
-    up.deploy("chat")
-    assert up.chat("chat").status_code == 200
+def test_a_deleted_function_is_gone_and_its_usage_stays(up: Any, wait_until: Wait) -> None:
+    up.deploy("deleted")
+    assert up.chat("deleted").status_code == 200
 
-    assert up.ask("DELETE", "/api/v1alpha1/functions/team-a/chat").status_code == 204
+    assert up.ask("DELETE", "/api/v1alpha1/functions/team-a/deleted").status_code == 204
 
-    wait_until(lambda: up.processes() == [])
-    assert up.chat("chat").status_code == 404
-    assert [row["outcome"] for row in up.items("usage/rows")] == ["ok"]
-    assert [entry["action"] for entry in up.items("audit")] == ["delete", "apply"]
-    assert up.deploy("chat").json()["items"][0]["revision"] == "chat-00002"
+    wait_until(lambda: up.live("deleted") == [])
+    assert up.chat("deleted").status_code == 404
+    assert [row["outcome"] for row in up.items("usage/rows", function="team-a/deleted")] == ["ok"]
+    trail = [entry["action"] for entry in up.items("audit") if entry["target"] == "team-a/deleted"]
+    assert trail == ["delete", "apply"]
+    assert up.deploy("deleted").json()["items"][0]["revision"] == "deleted-00002"
 
 
-def test_replica_seconds_are_split_and_name_the_key_that_caused_them(make_up: Make, wait_until: Wait) -> None:
-    up = make_up()
-    up.deploy("chat", scale={"keepAlive": "1s"}, engine=engine(loadSeconds=0.3, decodeBaseSeconds=0.05))
-    assert up.chat("chat", max_tokens=20).status_code == 200
-    wait_until(lambda: up.live("chat") == [])
+def test_replica_seconds_are_split_and_name_the_key_that_caused_them(up: Any, wait_until: Wait) -> None:
+    up.deploy("timed", scale={"keepAlive": "1s"}, engine=engine(loadSeconds=0.3, decodeBaseSeconds=0.05))
+    made = up.ask("POST", "/api/v1alpha1/keys", json={"name": "timed", "namespaces": ["team-a"]}).json()
+    assert up.chat("timed", made["secret"], max_tokens=20).status_code == 200
+    wait_until(lambda: up.live("timed") == [])
 
     def settled() -> dict[str, Any]:
-        [row] = up.items("usage", by="key")
+        [row] = up.items("usage", by="key", key=made["id"])
         return row if row["replica_idle_seconds"] > 0 else {}
 
     row = wait_until(settled)
