@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pilotlight.platform.embedded.cluster import ENDED_KEPT, EmbeddedCluster
+from pilotlight.platform.embedded.cluster import ENDED_KEPT, EmbeddedCluster, processors
 from pilotlight.runtime.spec import EngineSpec, ReplicaSpec, ReplicaState
 
 
@@ -50,3 +50,9 @@ async def test_what_lies_around_and_does_not_run_is_no_stray(tmp_path: Path) -> 
 
     assert await cluster.strays([]) == ()
     assert not (folder / "spec.json").exists()
+
+
+def test_processors_are_those_that_this_process_may_use() -> None:
+    assert processors((0, 1), {4, 7, 5}) == (4, 5)
+    assert processors((0, 3), {2}) == (2,)
+    assert processors((), {2}) == ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 from pydantic import BaseModel, ValidationError
@@ -39,10 +39,6 @@ class Call(Generic[Query]):
     @property
     def function(self) -> FunctionId:
         return FunctionId(self.request.path_params["namespace"], self.request.path_params["name"])
-
-
-class Handler(Protocol):
-    def __call__(self, call: Call[Query], /) -> Awaitable[BaseModel | Response | None]: ...
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,10 @@ _ONE = "/functions/{namespace}/{name}"
 
 def operations(services: Services) -> tuple[Operation, ...]:
     """The table; `api.operations` makes routes of it, `api.openapi` the document."""
-    functions, records = FunctionHandlers(services), RecordHandlers(services)
+    return (*_functions(FunctionHandlers(services)), *_records(RecordHandlers(services)))
+
+
+def _functions(functions: FunctionHandlers) -> tuple[Operation, ...]:
     return (
         Operation("GET", "/functions", functions.list, "List functions", answer=Items[FunctionOut]),
         Operation(
@@ -65,6 +68,11 @@ def operations(services: Services) -> tuple[Operation, ...]:
             query=ListQuery,
             answer=Items[DecisionOut],
         ),
+    )
+
+
+def _records(records: RecordHandlers) -> tuple[Operation, ...]:
+    return (
         Operation("GET", "/models", records.models, "List the registry's tags", answer=Items[ModelOut]),
         Operation("GET", "/keys", records.keys, "List keys", answer=Items[KeyOut], admin=True),
         Operation(

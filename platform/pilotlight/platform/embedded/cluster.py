@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pilotlight.platform.control.cluster import ClusterError
@@ -29,8 +31,9 @@ class EmbeddedCluster:
         self._exiting: dict[str, int] = {}
 
     async def start(self, spec: ReplicaSpec) -> None:
+        placed = replace(spec, cpus=processors(spec.cpus, os.sched_getaffinity(0)))
         try:
-            pid = await asyncio.to_thread(client.launch, self._folder / spec.replica, spec)
+            pid = await asyncio.to_thread(client.launch, self._folder / spec.replica, placed)
         except OSError as error:
             raise ClusterError(f"the supervisor of {spec.replica} cannot be started: {error}") from error
         self._launched[spec.replica] = (pid, spec.created_at)
@@ -97,6 +100,12 @@ class EmbeddedCluster:
         ended.sort(key=lambda path: path.stat().st_mtime)
         for path in ended[:-ENDED_KEPT]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def processors(chosen: Collection[int], allowed: Collection[int]) -> tuple[int, ...]:
+    """The plan counts processors from 0; this process may be bound to others, as in a container. Pure."""
+    real = sorted(allowed)
+    return tuple(real[number] for number in chosen if number < len(real))
 
 
 def _scheduled(replica: str, created_at: float) -> ReplicaStatus:
