@@ -184,12 +184,14 @@ async def test_bad_bodies_are_refused_before_anything_is_held(stage: Stage, data
 async def test_the_words_for_too_many_tokens_are_the_engines(stage: Stage) -> None:
     _, error = await stage.error(max_tokens=1001)
     assert error["message"] == (
-        "max_tokens=1001 cannot be greater than max_model_len=1000. Please request fewer output tokens."
+        "max_tokens=1001 cannot be greater than max_model_len=1000. Please request fewer output tokens. "
+        "(parameter=max_tokens, value=1001)"
     )
     _, error = await stage.error(prompt=[1] * 1005)
     assert error["message"] == (
         "This model's maximum context length is 1000 tokens. However, your prompt contains 1005 input tokens, which "
-        "exceeds this limit even without any output tokens. Please reduce the length of the input prompt."
+        "exceeds this limit even without any output tokens. Please reduce the length of the input prompt. "
+        "(parameter=input_tokens, value=1005)"
     )
 
 

@@ -60,7 +60,8 @@ async def test_a_prompt_is_counted_with_its_special_tokens(lengths: Lengths, fol
     assert await _check(lengths, _route(folder, 100), Endpoint.COMPLETIONS, prompt=words) == ""
     assert await _check(lengths, _route(folder, 99), Endpoint.COMPLETIONS, prompt=words) == (
         "This model's maximum context length is 99 tokens. However, your prompt contains at least 100 input tokens, "
-        "which exceeds this limit even without any output tokens. Please reduce the length of the input prompt."
+        "which exceeds this limit even without any output tokens. Please reduce the length of the input prompt. "
+        "(parameter=input_tokens, value=100)"
     )
     without = {"prompt": words, "add_special_tokens": False}
     assert await _check(lengths, _route(folder, 99), Endpoint.COMPLETIONS, **without) == ""

@@ -95,43 +95,41 @@ def _judge(counter: Counter, route: Route, prompt: Prompt) -> RefusedError | Non
 def _judge_text(counter: Counter, route: Route, text: str, *, special: bool) -> RefusedError | None:
     most = route.context * counter.characters_per_token
     if len(text) > most:
-        return _too_long(
-            route,
-            f"contains {len(text)} characters (more than {most} characters, which is the upper bound for "
-            f"{route.context} input tokens)",
-        )
+        finding = f"contains {len(text)} characters (more than {most} characters, which is the upper bound for "
+        return _too_long(route, f"{finding}{route.context} input tokens)", "input_text", len(text))
     if counter.count(text, special=special) > route.context:
         # The engine stops counting at one more than fits; so do its words.
-        return _too_many(route, f"at least {route.context + 1}")
+        return _too_many(route, route.context + 1)
     return None
 
 
 def _check_ids(route: Route, prompt: Prompt) -> None:
     for entry in prompt.inputs or ():
         if isinstance(entry, list) and len(entry) > route.context:
-            qualifier = "at least " if len(entry) == route.context + 1 else ""
-            raise _too_many(route, f"{qualifier}{len(entry)}")
+            raise _too_many(route, len(entry))
 
 
 def check_max_tokens(route: Route, field: str, tokens: int | None) -> None:
     """Raises `RefusedError` (400) in the engine's words when more is asked for than the context holds."""
     if tokens is not None and tokens > route.context:
-        raise invalid(
-            f"{field}={tokens} cannot be greater than max_model_len={route.context}. "
-            "Please request fewer output tokens.",
-            field,
-            "context_length_exceeded",
-        )
+        finding = f"{field}={tokens} cannot be greater than max_model_len={route.context}."
+        raise _exceeded(f"{finding} Please request fewer output tokens.", field, tokens)
 
 
-def _too_many(route: Route, count: str) -> RefusedError:
-    return _too_long(route, f"contains {count} input tokens, which exceeds this limit even without any output tokens")
+def _too_many(route: Route, count: int) -> RefusedError:
+    qualifier = "at least " if count == route.context + 1 else ""
+    finding = f"contains {qualifier}{count} input tokens, which exceeds this limit even without any output tokens"
+    return _too_long(route, finding, "input_tokens", count)
 
 
-def _too_long(route: Route, finding: str) -> RefusedError:
-    return invalid(
+def _too_long(route: Route, finding: str, parameter: str, value: int) -> RefusedError:
+    message = (
         f"This model's maximum context length is {route.context} tokens. However, your prompt {finding}. "
-        "Please reduce the length of the input prompt.",
-        None,
-        "context_length_exceeded",
+        "Please reduce the length of the input prompt."
     )
+    return _exceeded(message, parameter, value)
+
+
+def _exceeded(message: str, parameter: str, value: int) -> RefusedError:
+    """Down to the parenthesis that vLLM adds to every error that names a parameter."""
+    return invalid(f"{message} (parameter={parameter}, value={value})", parameter, "context_length_exceeded")
