@@ -33,6 +33,7 @@ class ScriptedCluster:
         self.calls: list[tuple[str, str]] = []
         self.broken = ""
         self.running_strays: tuple[str, ...] = ()
+        self.deaf = False
 
     async def start(self, spec: ReplicaSpec) -> None:
         if self.broken:
@@ -49,7 +50,8 @@ class ScriptedCluster:
 
     async def drain(self, replica: str) -> None:
         self.calls.append(("drain", replica))
-        self.say(replica, ReplicaState.STOPPED)
+        if not self.deaf:
+            self.say(replica, ReplicaState.STOPPED)
 
     async def stop(self, replica: str) -> None:
         self.calls.append(("stop", replica))
@@ -191,6 +193,21 @@ async def test_a_stream_that_never_ends_does_not_keep_it_for_ever(stage: Stage, 
     await stage.loop.round()
 
     assert stage.cluster.calls[-1] == ("stop", name)
+
+
+async def test_a_replica_that_did_not_hear_is_asked_again_and_stopped_in_the_end(
+    stage: Stage, template: Template
+) -> None:
+    name = await stage.ready(template, keep_alive_seconds=1.0)
+    stage.demand()
+    stage.cluster.deaf = True
+    for _ in range(10):
+        stage.clock.time += 4
+        await stage.loop.round()
+
+    asked = [call for call, replica in stage.cluster.calls if replica == name]
+    assert asked == ["start", "drain", "drain", "drain", "drain", "stop"]
+    assert stage.stores.replicas.live() == ()
 
 
 async def test_crashes_in_a_row_back_off_and_health_forgives_them(stage: Stage, template: Template) -> None:

@@ -33,6 +33,8 @@ from pilotlight.platform.values import Desired, ReplicaRecord
 TICK_SECONDS = 1.0
 STARTING_TICK_SECONDS = 0.1
 """While something starts or leaves: a replica that is ready must not wait for us."""
+ASK_AGAIN_SECONDS = 5.0
+"""A replica that was asked to end and is still there may not have heard it."""
 CATCH_UP_SECONDS = 10.0
 """A round takes milliseconds; whoever waits for one longer is told so rather than held."""
 
@@ -151,9 +153,9 @@ class Controller:
     async def close(self, seconds: float) -> None:
         """End every replica; returns when they are gone or the time is over."""
         now = self._clock.now()
-        for live in tuple(self.known.live.values()):
+        for live in self.known.live.values():
             live.leave(Desired.STOPPED, now)
-            await self._cluster.stop(live.record.id)
+        await asyncio.gather(*(self._cluster.stop(name) for name in tuple(self.known.live)))
         deadline = self._clock.monotonic() + seconds
         while self.known.live and self._clock.monotonic() < deadline:
             await asyncio.sleep(STARTING_TICK_SECONDS)
@@ -291,14 +293,14 @@ class Controller:
     async def _send_off(self, now: float) -> None:
         """Ask those that leave to end, once the activator has nothing more with them, or their time is over."""
         for live in tuple(self.known.live.values()):
-            if live.wanted or live.asked:
+            if live.wanted or (live.asked_at is not None and now - live.asked_at < ASK_AGAIN_SECONDS):
                 continue
             overdue = now - (live.leaving_at or now) > self._settings.spec.drain_seconds
             if live.record.desired is Desired.STOPPED or overdue:
-                live.asked = True
+                live.asked_at = now
                 await self._cluster.stop(live.record.id)
             elif not self._running(live):
-                live.asked = True
+                live.asked_at = now
                 await self._cluster.drain(live.record.id)
 
     def _running(self, live: Live) -> int:

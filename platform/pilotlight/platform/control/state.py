@@ -21,8 +21,8 @@ class Live:
     status: ReplicaStatus | None = None
     ready_at: float | None = None
     leaving_at: float | None = None
-    asked: bool = False
-    """Whether the cluster has been told to drain or stop it."""
+    asked_at: float | None = None
+    """When it was last asked to drain or stop."""
 
     @property
     def wanted(self) -> bool:
