@@ -221,6 +221,15 @@ def test_the_log_of_an_engine_can_be_read_and_followed(here: Cli, platform_state
     assert (following.returncode, err) == (130, b"")
 
 
+def test_no_log_is_said_on_stderr(here: Cli) -> None:
+    good(here("deploy", "-f", "-", stdin=manifest("silent")))
+
+    ended = here("logs", "team-a/silent")
+
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == "no log yet: no replica of team-a/silent has run\n"
+
+
 def test_usage_is_summed_by_function_key_and_day(here: Cli) -> None:
     good(here("call", "chat", "count me"))
 

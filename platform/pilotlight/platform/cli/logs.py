@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -22,5 +23,9 @@ def logs(
         connect(context) as client,
         client.log_lines(function, follow=follow, tail=tail, replica=replica) as lines,
     ):
+        empty = True
         for line in lines:
+            empty = False
             print(safe(line), flush=follow)
+    if empty:
+        print(f"no log yet: no replica of {function} has run", file=sys.stderr)

@@ -31,6 +31,17 @@ def replica_processes(state: Path) -> list[psutil.Process]:
     return [process for process in found.values() if is_alive(process)]
 
 
+def role(process: psutil.Process) -> str:
+    """What a process of a replica is there for."""
+    try:
+        command = " ".join(process.cmdline()[:4])
+        name = process.name()
+    except psutil.Error:
+        return "ended"
+    known = (word for word in ("supervisor", "guard", "vllm") if word in command)
+    return next(known, name)
+
+
 def is_alive(process: psutil.Process) -> bool:
     """False as well when the number has gone to another process since."""
     try:

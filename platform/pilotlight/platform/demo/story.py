@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from pilotlight.platform.cli.waiting import Lines, waiting_line
 from pilotlight.platform.demo import pages
 from pilotlight.platform.demo.child import running_platform
 from pilotlight.platform.demo.cost import Footprint, Prices, bill
-from pilotlight.platform.demo.processes import replica_processes, wait_gone
+from pilotlight.platform.demo.processes import replica_processes, role, wait_gone
 from pilotlight.platform.demo.weights import ensure_model
 from pilotlight.platform.registry.refs import ModelRef
 
@@ -51,7 +52,18 @@ def run(state: Path, picture: Path | None) -> None:
     with interrupted_by(signal.SIGTERM), interrupted_by(signal.SIGHUP):
         Story(console, state).tell()
     if picture is not None:
-        console.save_svg(str(picture), title="pilotlight demo")
+        picture.write_text(as_svg(console), encoding="utf-8")
+
+
+def as_svg(console: Console) -> str:
+    """The recorded output as a picture that asks nobody for fonts: whoever looks at it has a monospaced one."""
+    return re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title="pilotlight demo"), flags=re.DOTALL)
+
+
+def shown_path(path: Path) -> str:
+    """Relative where it is below the working folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 @contextmanager
@@ -80,7 +92,7 @@ class Story:
     processes: list[psutil.Process] = field(default_factory=list)
 
     def tell(self) -> None:
-        self._step(1, "A platform of its own", f"state in {self.state}")
+        self._step(1, "A platform of its own", f"state in {shown_path(self.state)}")
         with running_platform(self.state) as settings, Client(settings) as client:
             pages.say(self.console, f"up on {settings.url}; the API is described at {settings.url}/")
             self._model(settings)
@@ -152,7 +164,7 @@ class Story:
 
     def _zero(self, client: Client) -> None:
         self._step(6, "Back to zero", f"keepAlive is {KEEP_ALIVE_SECONDS} s")
-        names = ", ".join(f"{process.pid} {process.name()}" for process in self.processes)
+        names = ", ".join(f"{role(process)} {process.pid}" for process in self.processes)
         pages.say(self.console, f"processes of the replica: {names or 'none'}")
         began = time.monotonic()
         left = wait_gone(self.processes, self.state, ZERO_SECONDS)
