@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import fields
 
 from pilotlight.activator.values import FunctionId, Usage
 
 LINE_LIMIT = 16 * 2**10
 """Longest line that is read, bytes; ours are under 1 KiB."""
 REASON_LIMIT = 500
+_FIELDS = tuple(field.name for field in fields(Usage))
 
 
 def encode(usage: Usage) -> bytes:
-    """A whole line."""
-    reason = usage.reason[:REASON_LIMIT]
-    return json.dumps({**asdict(replace(usage, reason=reason)), "function": str(usage.function)}).encode() + b"\n"
+    """A whole line. On the hot path, so without `asdict`, which copies deeply."""
+    values = {**vars(usage), "function": str(usage.function), "reason": usage.reason[:REASON_LIMIT]}
+    return json.dumps(values).encode() + b"\n"
 
 
 def decode(line: bytes) -> Usage | None:
