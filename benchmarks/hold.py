@@ -99,6 +99,8 @@ def main() -> None:
     options = harness.arguments(__doc__ or "")
     raise_descriptors()
     count = QUICK_REQUESTS if options.quick else REQUESTS
+    facts = harness.machine()
+    print("machine: " + ", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
     runs: list[Run] = []
     for pair in range(QUICK_PAIRS if options.quick else PAIRS):
         for kind in ("cold", "warm") if pair % 2 == 0 else ("warm", "cold"):
@@ -106,10 +108,12 @@ def main() -> None:
             print(runs[-1].line(), flush=True)
             for reason, times in runs[-1].reasons.items():
                 print(f"  {times} x {reason}", flush=True)
-    report(runs, count, options.json)
+    bars = judge(runs, count)
+    harness.report({"machine": facts, "runs": [asdict(run) for run in runs]}, bars, options.json)
 
 
-def report(runs: Sequence[Run], count: int, file: Path | None) -> None:
+def judge(runs: Sequence[Run], count: int) -> list[harness.Bar]:
+    """Medians over the runs; of the rate, the median over the pairs of cold by warm."""
     cold = [run for run in runs if run.kind == "cold"]
     warm = [run for run in runs if run.kind == "warm"]
     lost = sum(run.lost for run in runs)
@@ -120,7 +124,7 @@ def report(runs: Sequence[Run], count: int, file: Path | None) -> None:
     ratio = statistics.median(ratios)
     rates = [statistics.median(run.rate for run in side) for side in (cold, warm)]
     print(f"median rates: cold {rates[0]:.0f}/s, warm {rates[1]:.0f}/s")
-    bars = [
+    return [
         harness.Bar("hold", "requests held during one start", str(count), f"{count}, one start", once),
         harness.Bar("hold", "lost", str(lost), "0", lost == 0),
         harness.Bar("hold", "ledger has every request and token", str(booked).lower(), "true", booked),
@@ -129,13 +133,11 @@ def report(runs: Sequence[Run], count: int, file: Path | None) -> None:
             "hold", "drain rate, cold by warm", f"{ratio:.2f}", f"at least {LIMIT_RATIO}", ratio >= LIMIT_RATIO
         ),
     ]
-    results = {"machine": harness.machine(), "runs": [asdict(run) for run in runs], "ratios": ratios}
-    harness.report(results, bars, file)
 
 
 def one_run(kind: str, count: int) -> Run:
     with harness.platform_up("--max-held", str(2 * count)) as platform:
-        platform.deploy(manifest(start_seconds(count)))
+        platform.deploy(manifest(start_seconds(count) if kind == "cold" else 0))
         if kind == "warm":
             harness.first_token(platform.url, platform.key, {"model": NAME, "max_tokens": 1, "messages": [WARM_UP]})
         return loaded(kind, count, platform)
