@@ -2,7 +2,8 @@
 
 Both sides run the same engine with the same options on the same processors, in turn, so that the machine's drift falls
 on both. The clock of the plain side starts with its process and stops at the first token with text, its readiness being
-polled as often as ours, and with the same cache of bytecode; the clock of Pilotlight's side starts when the request is sent to a function at zero.
+polled as often as ours, and with the same cache of bytecode; the clock of Pilotlight's side starts when the request is
+sent to a function at zero.
 
 The bar is the median over pairs of ours / plain.
 """
