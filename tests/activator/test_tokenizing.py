@@ -57,7 +57,10 @@ async def _check(lengths: Lengths, route: Route, endpoint: Endpoint, **body: Any
 
 async def test_a_prompt_is_counted_with_its_special_tokens(lengths: Lengths, folder: Path) -> None:
     words = "word " * 98  # and two special tokens
-    assert await _check(lengths, _route(folder, 100), Endpoint.COMPLETIONS, prompt=words) == ""
+    assert await _check(lengths, _route(folder, 101), Endpoint.COMPLETIONS, prompt=words) == ""
+    assert await _check(lengths, _route(folder, 100), Endpoint.COMPLETIONS, prompt=words) == (
+        "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)"
+    )
     assert await _check(lengths, _route(folder, 99), Endpoint.COMPLETIONS, prompt=words) == (
         "This model's maximum context length is 99 tokens. However, your prompt contains at least 100 input tokens, "
         "which exceeds this limit even without any output tokens. Please reduce the length of the input prompt. "
@@ -73,7 +76,7 @@ async def test_a_chat_is_counted_as_its_template_renders_it(lengths: Lengths, fo
     for context in range(90, 110):
         counts[context] = await _check(lengths, _route(folder, context), Endpoint.CHAT, messages=messages)
     # 90 words and one, "<", "user", ">" twice, "<", "assistant", ">"
-    assert [context for context, message in counts.items() if not message] == list(range(100, 110))
+    assert [context for context, message in counts.items() if not message] == list(range(101, 110))
 
 
 async def test_very_long_text_is_refused_by_its_characters(lengths: Lengths, folder: Path) -> None:

@@ -97,16 +97,23 @@ def _judge_text(counter: Counter, route: Route, text: str, *, special: bool) -> 
     if len(text) > most:
         finding = f"contains {len(text)} characters (more than {most} characters, which is the upper bound for "
         return _too_long(route, f"{finding}{route.context} input tokens)", "input_text", len(text))
-    if counter.count(text, special=special) > route.context:
-        # The engine stops counting at one more than fits; so do its words.
-        return _too_many(route, route.context + 1)
+    # The engine stops counting at one more than fits; so do its words.
+    return _judge_count(route, min(counter.count(text, special=special), route.context + 1))
+
+
+def _judge_count(route: Route, count: int) -> RefusedError | None:
+    if count > route.context:
+        return _too_many(route, count)
+    if count == route.context and route.task == "generate":  # it fits, and leaves no room for an answer
+        return _exceeded("max_tokens must be at least 1, got 0.", "max_tokens", 0)
     return None
 
 
 def _check_ids(route: Route, prompt: Prompt) -> None:
     for entry in prompt.inputs or ():
-        if isinstance(entry, list) and len(entry) > route.context:
-            raise _too_many(route, len(entry))
+        refusal = _judge_count(route, len(entry)) if isinstance(entry, list) else None
+        if refusal is not None:
+            raise refusal
 
 
 def check_max_tokens(route: Route, field: str, tokens: int | None) -> None:
