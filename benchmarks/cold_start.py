@@ -26,7 +26,7 @@ from pilotlight.platform.demo.model import convert_smollm2
 
 PAIRS, QUICK_PAIRS = 5, 2
 LIMIT = 1.05
-OWN_OPTIONS = frozenset({"--host", "--port", "--model", "--served-model-name"})
+OWN_OPTIONS = frozenset({"--host", "--port", "--model", "--served-model-name", "--middleware"})
 ENVIRONMENT = ("PYTHON", "VLLM_", "OMP_", "MKL_", "HF_", "TORCH", "MALLOC", "LD_PRELOAD", "KMP_")
 REF = "s3://models/smollm2-135m-instruct:v1"
 BODY = {
@@ -128,11 +128,11 @@ def engine_command(platform: harness.Platform) -> tuple[list[str], dict[str, str
     """The options and environment that the running replica's engine was started with, less what names the replica."""
     engine = harness.engine(platform.state)
     argv, environment = engine.cmdline(), engine.environ()
-    options, skip = [], 0
+    options, own = [], False
     for word in argv[argv.index("vllm.entrypoints.openai.api_server") + 1 :]:
-        if skip or word in OWN_OPTIONS:
-            skip = 0 if skip else 1
-        else:
+        if word.startswith("--"):
+            own = word in OWN_OPTIONS
+        if not own:
             options.append(word)
     kept = {name: value for name, value in environment.items() if name.startswith(ENVIRONMENT)}
     kept.pop("VLLM_API_KEY", None)
