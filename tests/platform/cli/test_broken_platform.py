@@ -135,7 +135,7 @@ def test_ctrl_c_in_a_held_call_is_quiet_and_leaves_the_place(
 
 def test_a_reader_that_leaves_is_no_traceback(scripted: Scripted, tmp_path: Path) -> None:
     rows = [{"namespace": "default", "name": f"chat-{number}"} for number in range(20_000)]
-    scripted.answers[FUNCTIONS] = (200, {}, (json.dumps(rows).encode(),))
+    scripted.answers[FUNCTIONS] = (200, {}, (json.dumps({"items": rows}).encode(),))
     command = f"{sys.executable} -m pilotlight.platform.cli --url {scripted.url} get functions | head -1"
     environment = {**os.environ, "PILOTLIGHT_STATE": str(tmp_path)}
 

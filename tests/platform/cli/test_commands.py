@@ -414,12 +414,8 @@ def test_up_refuses_what_it_cannot_use(arguments: list[str], said: str, cli: Cli
     assert said in ended.err
 
 
-def test_a_taken_port_says_what_to_do(
-    here: Cli, scripted: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PILOTLIGHT_STATE", str(tmp_path / "other"))
-
-    ended = here("up", "--port", scripted.url.rpartition(":")[2])
+def test_a_taken_port_says_what_to_do(here: Cli, scripted: Any, tmp_path: Path) -> None:
+    ended = here("up", "--state", str(tmp_path / "other"), "--port", scripted.url.rpartition(":")[2])
 
     assert ended.code == 1
     assert "cannot be listened on (Address already in use); choose another --port" in ended.err

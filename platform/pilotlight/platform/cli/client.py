@@ -198,8 +198,8 @@ def shown_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _details(error: Mapping[str, Any]) -> tuple[str, ...]:
-    lines = error.get("details") or error.get("problems") or ()
-    return tuple(map(str, lines)) if isinstance(lines, list | tuple) else (str(lines),)
+    lines = error.get("details")
+    return tuple(map(str, lines)) if isinstance(lines, list) else ()
 
 
 def _noted(record: Record, events: Iterator[CallEvent]) -> Iterator[CallEvent]:
@@ -209,7 +209,7 @@ def _noted(record: Record, events: Iterator[CallEvent]) -> Iterator[CallEvent]:
 
 
 def _items(answer: Any, kind: str) -> list[Row]:
-    rows = answer.get("items", answer.get(kind)) if isinstance(answer, dict) else answer
+    rows = answer.get("items") if isinstance(answer, dict) else None
     if not isinstance(rows, list):
         raise CommandError(f"the platform's answer holds no list of {kind}; is its version the same as this command's?")
     return rows

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pilotlight.platform.cli.errors import REFUSED, CommandError
-from pilotlight.platform.cli.session import Target, target
+from pilotlight.platform.cli.session import target
 from pilotlight.platform.settings import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 def up(
     context: typer.Context,
+    state: Annotated[
+        Path | None, typer.Option(help="State folder; the same as --state before the command.", show_default=False)
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 is any free one.")] = DEFAULT_PORT,
     memory: Annotated[
@@ -47,10 +51,10 @@ def up(
     from pilotlight.platform.cli.units import parse_bytes, parse_seconds
     from pilotlight.platform.settings import Settings, SettingsError
 
-    chosen = target(context)
+    folder = state.expanduser() if state else target(context).state
     try:
         settings = Settings(
-            state=chosen.state,
+            state=folder,
             host=host,
             port=port,
             memory_bytes=parse_bytes(memory, "--memory") if memory else None,
@@ -64,10 +68,10 @@ def up(
         )
     except SettingsError as error:
         raise CommandError(str(error), code=REFUSED) from error
-    serve(settings, chosen)
+    serve(settings)
 
 
-def serve(settings: Settings, chosen: Target) -> None:
+def serve(settings: Settings) -> None:
     """Blocks. Raises CommandError when it cannot begin."""
     from pilotlight.platform.database.connection import DatabaseError
     from pilotlight.platform.serve import run
@@ -75,7 +79,7 @@ def serve(settings: Settings, chosen: Target) -> None:
 
     def announce(url: str) -> None:
         print(f"pilotlight is up on {url}", flush=True)
-        print(f"state and admin key: {chosen.state}; end it with Ctrl-C", file=sys.stderr)
+        print(f"state and admin key: {settings.state}; end it with Ctrl-C", file=sys.stderr)
 
     try:
         run(settings, announce)

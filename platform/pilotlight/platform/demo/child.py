@@ -27,7 +27,7 @@ def running_platform(state: Path) -> Iterator[Settings]:
     """Start `pilotlight up` on a free loopback port and end it, with all of its replicas, on every way out."""
     state.mkdir(parents=True, exist_ok=True)
     log = state / "up.log"
-    with log.open("wb") as out:
+    with log.open("ab") as out:
         # A session of its own: Ctrl-C reaches the demo alone, which then ends the platform in order.
         process = subprocess.Popen(
             up_command(state), stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +104,7 @@ class Story:
             self._zero(client)
             self._account(client)
         self._step(9, "The platform ends")
+        self._refuse(replica_processes(self.state), "are left although the platform has ended")
         pages.say(self.console, "nothing of it is left running; `make demo` again takes the model from its registry")
 
     def _step(self, number: int, title: str, note: str = "") -> None:
@@ -168,15 +169,16 @@ class Story:
         pages.say(self.console, f"processes of the replica: {names or 'none'}")
         began = time.monotonic()
         left = wait_gone(self.processes, self.state, ZERO_SECONDS)
-        if left:
-            raise CommandError(
-                f"{len(left)} processes of the replica are still there after {ZERO_SECONDS:.0f} s",
-                details=tuple(f"{process.pid} {process.name()}" for process in left),
-            )
+        self._refuse(left, f"are still there after {ZERO_SECONDS:.0f} s")
         pages.say(self.console, f"after {seconds(time.monotonic() - began)} no engine process is left")
         decisions = client.rows("decisions", {"function": FUNCTION})
         for decision in [each for each in decisions if each["reason"] == "idle_zero"][:1]:
             pages.say(self.console, f"why: {decision['sentence']}", style="dim")
+
+    def _refuse(self, left: Sequence[psutil.Process], what: str) -> None:
+        if left:
+            names = tuple(f"{process.pid} {role(process)}" for process in left)
+            raise CommandError(f"{len(left)} processes of the replica {what}", details=names)
 
     # 7 and 8: the ledger and the bill
 
