@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from pilotlight.platform.cli.output import (
     Column,
@@ -19,6 +21,7 @@ from pilotlight.platform.cli.output import (
     seconds,
     show_rows,
     size,
+    table,
     text,
     unix_time,
 )
@@ -118,3 +121,15 @@ def test_text_of_others_cannot_drive_the_terminal(words: str) -> None:
 
     assert len(shown) == len(words)
     assert all(letter.isprintable() or letter in "\n\t" for letter in shown)
+
+
+def test_a_narrow_terminal_wraps_texts_and_never_cuts_a_number() -> None:
+    console = Console(file=io.StringIO(), width=24)
+    console.print(table([{"name": "a-much-longer-name-than-fits", "n": 123456}], COLUMNS))
+    assert isinstance(console.file, io.StringIO)
+
+    shown = console.file.getvalue()
+
+    assert "123,456" in shown
+    assert "…" not in shown
+    assert "".join(shown.split()).count("fits") == 1

@@ -94,7 +94,7 @@ def chat(client: Client, function: str, wanted: dict[str, Any], *, progress: boo
 
 
 def summary(record: Record) -> str:
-    """`cold: start 14.2 s, queue 3 ms, first token after 14.6 s; 31 prompt + 8 answer tokens in 15.0 s`."""
+    """`cold: start 14.2 s, queue 3 ms, first token after 14.6 s; tokens 31 prompt, 8 answer in 15.0 s`."""
     timings = (("start", record.start_seconds), ("queue", record.queue_seconds))
     waits = [f"{name} {seconds(value)}" for name, value in timings if value]
     if record.ttft_seconds is not None:

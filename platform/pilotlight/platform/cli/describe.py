@@ -45,7 +45,7 @@ REPLICAS: tuple[Column, ...] = (
     Column("REPLICA", "id", text),
     Column("REVISION", "revision", text),
     Column("STATE", "state", text),
-    Column("IN-FLIGHT", "in_flight", number, right=True),
+    Column("BUSY", "in_flight", number, right=True),
     Column("AGE", "created_at", age, right=True),
     Column("MESSAGE", "message", text),
 )

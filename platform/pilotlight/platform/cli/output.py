@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,7 +73,9 @@ def table(rows: Sequence[Mapping[str, object]], columns: Sequence[Column]) -> Ta
 
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        made.add_column(column.title, justify="right" if column.right else "left", no_wrap=True, overflow="ellipsis")
+        made.add_column(
+            column.title, justify="right" if column.right else "left", no_wrap=column.right, overflow="fold"
+        )
     for row in rows:
         made.add_row(*(Text(column.read(lookup(row, column.key))) for column in columns))
     return made
