@@ -44,8 +44,8 @@ class Activator:
         self._upstream = Upstream(self._settings)
         self._ticker: asyncio.Task[None] | None = None
         self.metrics = Metrics(self._fleet.demand)
-        serving = Serving(self._fleet, self._upstream, clock, self._settings)
-        self._hands = Hands(self._fleet, serving, meter, self.metrics, clock, self._settings)
+        self._serving = Serving(self._fleet, self._upstream, clock, self._settings)
+        self._hands = Hands(self._fleet, self._serving, meter, self.metrics, clock, self._settings)
         self.app = App(authenticator, self._fleet, self._hands, self._lengths, clock, self._settings)
 
     async def start(self) -> None:
@@ -92,7 +92,7 @@ class Activator:
 
     def tick(self) -> None:
         """Heartbeats, deadlines, suspects, checkpoints; the activator's own timer calls it."""
-        self._fleet.tick()
+        self._serving.remind(self._fleet.tick())
         self._hands.end_stalled()
         self._hands.checkpoint()
 

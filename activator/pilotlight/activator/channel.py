@@ -70,6 +70,19 @@ class Channel:
     async def write(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
+    def offer(self, data: bytes) -> bool:
+        """Write without waiting; False: the client takes nothing just now, and nothing was written.
+
+        A server waits for room before it writes: one that would wait is stopped before that.
+        """
+        sending = self._send({"type": "http.response.body", "body": data, "more_body": True}).__await__()
+        try:
+            next(sending)
+        except StopIteration:
+            return True
+        sending.close()
+        return False
+
     async def finish(self, data: bytes = b"") -> None:
         self.finished = True
         await self._send({"type": "http.response.body", "body": data, "more_body": False})

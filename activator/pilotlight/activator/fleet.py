@@ -105,21 +105,22 @@ class Fleet:
 
     # Time
 
-    def tick(self) -> None:
-        """Heartbeats and deadlines of all that wait; suspects that may be tried again."""
+    def tick(self) -> list[InHand]:
+        """Deadlines of all that wait, suspects that may be tried again; returns whose heartbeats are due."""
         now = self._clock.monotonic()
+        due: list[InHand] = []
         for state in self.states.values():
             if state.queue.queued:
                 self._expire(state, now)
                 self._settle(state)
+                due += [request for request in _requests(state) if request.progress and request.beat_at <= now]
+        return due
 
     def _expire(self, state: FunctionState, now: float) -> None:
         for request in _requests(state):
             if request.expires <= now:
                 wait = expected_wait(state.route, state.load(now))
                 self.refuse(request, expired(state.route, now - request.arrived, wait))
-            elif request.progress and request.beat_at <= now:
-                request.parking.poke()
 
     def _settle(self, state: FunctionState) -> None:
         """Release what can be released, refuse what cannot be served, wake for what is left."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 
+from pilotlight.activator.channel import Channel
 from pilotlight.activator.errors import RefusedError
 from pilotlight.activator.parking import Parking, Watch
 from pilotlight.activator.queueing import Ticket
@@ -23,6 +24,7 @@ class InHand(Ticket):
         "beat_at",
         "begun",
         "cached_tokens",
+        "channel",
         "cold",
         "completion_tokens",
         "endpoint",
@@ -89,6 +91,7 @@ class InHand(Ticket):
         self.attempts = 0  # engines that may have begun to work on it
         self.begun = False  # the engine's first byte was here: never sent twice from then on
         self.parking = Parking()
+        self.channel: Channel | None = None  # once its stream has begun: heartbeats go there
         self.watch: Watch | None = None
         self.writing_since: float | None = None  # the client's side is full since then
         self.refusal: RefusedError | None = None

@@ -30,6 +30,11 @@ class Parking:
         self._parked = False
         self._poked = False
 
+    @property
+    def parked(self) -> bool:
+        """The task waits, and does nothing else with its client."""
+        return self._parked
+
     def poke(self) -> None:
         """Make the task look at its state again; many pokes before it does are one."""
         self._poked = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Protocol
 
 from pilotlight.activator import events, headers, progress
@@ -14,6 +15,7 @@ from pilotlight.activator.parking import Watch
 from pilotlight.activator.relaying import Relay
 from pilotlight.activator.requests import upstream_body
 from pilotlight.activator.settings import Settings
+from pilotlight.activator.state import FunctionState
 from pilotlight.activator.values import Clock
 
 _ERROR_BYTES = 1024 * 1024  # an engine quotes what it refuses
@@ -64,11 +66,24 @@ class Serving:
             await request.parking.park(channel.receive)
 
     async def _beat(self, request: InHand, channel: Channel, now: float) -> None:
-        state = request.state
         request.beat_at = now + self._settings.heartbeat_every_seconds
         if not channel.started:
             await channel.start(200, [*EVENT_STREAM, *headers.early(request)])
-        await channel.write(progress.waiting(state.route, state.queue.queued, state.route_age(now)))
+        await channel.write(_comment(request.state, now))
+        request.channel = channel
+
+    def remind(self, due: Iterable[InHand]) -> None:
+        """Heartbeats. A stream that has begun gets its own without waking its task: thousands are due in a second."""
+        now = self._clock.monotonic()
+        comments: dict[FunctionState, bytes] = {}
+        for request in due:
+            if request.channel is None or not request.parking.parked:
+                request.parking.poke()
+                continue
+            if request.state not in comments:
+                comments[request.state] = _comment(request.state, now)
+            request.beat_at = now + self._settings.heartbeat_every_seconds
+            request.channel.offer(comments[request.state])
 
     def _retry(self, request: InHand, error: ReplicaLostError) -> None:
         """Wait again, unless the engine's first byte was here or too many engines have had it."""
@@ -164,6 +179,10 @@ class Serving:
             raise ReplicaLostError("its engine has died", sent=True)
         code = error.get("code")
         raise engine_error(code if isinstance(code, int) else 500, error, None)
+
+
+def _comment(state: FunctionState, now: float) -> bytes:
+    return progress.waiting(state.route, state.queue.queued, state.route_age(now))
 
 
 def _fed(relay: Relay, data: bytes) -> bytes:
