@@ -129,6 +129,12 @@ def _without(model: Model, *names: str) -> Model:
         pytest.param({"num_hidden_layers": 29}, "30 layers are among the tensors (layers up to 29)", id="more layers"),
         pytest.param({"num_attention_heads": 8, "head_dim": 64}, "q_proj.weight has shape [576, 576]", id="heads"),
         pytest.param({"num_key_value_heads": 9}, "k_proj.weight has shape [192, 576]", id="KV heads"),
+        pytest.param(
+            {"intermediate_size": 1024},
+            "gate_proj.weight has shape [1536, 576], but intermediate_size",
+            id="narrower MLP",
+        ),
+        pytest.param({"intermediate_size": 2048}, "down_proj.weight has shape [576, 1536]", id="wider MLP"),
         pytest.param({"tie_word_embeddings": False}, "there is no lm_head.weight", id="no output head"),
     ],
 )
@@ -139,6 +145,27 @@ def test_weights_that_do_not_match_are_refused(llama: Make, told: dict[str, obje
         read_facts(config | told, tensors)
 
     assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize("part", ["gate_proj", "up_proj", "down_proj"])
+def test_one_matrix_of_the_feed_forward_part_is_enough_to_refuse(llama: Make, part: str) -> None:
+    config, tensors = llama()
+    name = f"model.layers.3.mlp.{part}.weight"
+    rows, columns = tensors[name].shape
+
+    with pytest.raises(ModelMismatch, match=f"{name} has shape"):
+        read_facts(config, tensors | {name: Tensor("BF16", (rows, columns + 1), rows * (columns + 1) * 2)})
+
+
+def test_an_embedders_feed_forward_part_is_compared_too() -> None:
+    config, tensors = _minilm()
+
+    with pytest.raises(ModelMismatch) as refusal:
+        read_facts(config | {"intermediate_size": 768}, tensors)
+
+    assert len(refusal.value.problems) == 2
+    assert "intermediate.dense.weight has shape [1536, 384]" in str(refusal.value)
+    assert "output.dense.weight has shape [384, 1536]" in str(refusal.value)
 
 
 def test_absurd_numbers_in_a_configuration_cost_neither_time_nor_memory(llama: Make) -> None:

@@ -12,6 +12,8 @@ _EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|word_embeddings|wte)\.weight$"
 _HEAD = re.compile(r"^lm_head\.weight$")
 _QUERY = re.compile(r"\.(?:q_proj|attention\.self\.query)\.weight$")
 _KEY = re.compile(r"\.(?:k_proj|attention\.self\.key)\.weight$")
+_WIDEN = re.compile(r"\.(?:mlp\.(?:gate_proj|up_proj)|\d+\.intermediate\.dense)\.weight$")
+_NARROW = re.compile(r"\.(?:mlp\.down_proj|\d+\.output\.dense)\.weight$")
 _VISION = re.compile(r"(?:^|\.)(?:vision_tower|vision_model|visual|audio_tower|multi_modal_projector)\.")
 
 # Families whose names and shapes follow the configuration's generic keys to the letter.
@@ -42,6 +44,7 @@ def check(text: Mapping[str, object], shapes: Shapes, *, quantized: bool, decode
         *_embedding(text, language),
         *_layers(text, language),
         *_attention(text, language),
+        *_feed_forward(text, language),
         *(_output(text, language) if decoder else ()),
     )
     if problems:
@@ -80,9 +83,23 @@ def _attention(text: Mapping[str, object], shapes: Shapes) -> Iterator[str]:
     for pattern, (count, key) in widths.items():
         if not isinstance(count, int):
             continue
-        wrong = [name for name, shape in shapes.items() if pattern.search(name) and shape != (count * size, hidden)]
-        if wrong:  # one is enough to see: they are wrong alike
-            yield _shape(wrong[0], shapes[wrong[0]], (count * size, hidden), f"{key} x head size {size}", "hidden_size")
+        keys = (f"{key} x head size {size}", "hidden_size")
+        yield from _first_other(shapes, pattern, (count * size, hidden), *keys)
+
+
+def _feed_forward(text: Mapping[str, object], shapes: Shapes) -> Iterator[str]:
+    """vLLM 0.32 takes the first rows of weights that are larger than the configuration says, and answers nonsense."""
+    hidden, inner = text.get("hidden_size"), text.get("intermediate_size")
+    if isinstance(hidden, int) and isinstance(inner, int):
+        yield from _first_other(shapes, _WIDEN, (inner, hidden), "intermediate_size", "hidden_size")
+        yield from _first_other(shapes, _NARROW, (hidden, inner), "hidden_size", "intermediate_size")
+
+
+def _first_other(shapes: Shapes, pattern: re.Pattern[str], expected: tuple[int, int], *keys: str) -> Iterator[str]:
+    """The first tensor of that name and another shape: one is enough to see, they are wrong alike."""
+    wrong = next((name for name, shape in shapes.items() if pattern.search(name) and shape != expected), None)
+    if wrong:
+        yield _shape(wrong, shapes[wrong], expected, *keys)
 
 
 def _output(text: Mapping[str, object], shapes: Shapes) -> Iterator[str]:
