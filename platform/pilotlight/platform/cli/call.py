@@ -10,7 +10,7 @@ import typer
 
 from pilotlight.platform.cli.errors import REFUSED, ApiError, CommandError
 from pilotlight.platform.cli.output import Form, safe, seconds, show_value
-from pilotlight.platform.cli.session import connect
+from pilotlight.platform.cli.target import connect
 
 if TYPE_CHECKING:
     from pilotlight.platform.cli.calling import Record

@@ -12,7 +12,7 @@ import typer
 
 from pilotlight.platform.cli.errors import REFUSED, CommandError
 from pilotlight.platform.cli.output import Form, show_value
-from pilotlight.platform.cli.session import connect
+from pilotlight.platform.cli.target import connect
 
 if TYPE_CHECKING:
     from pilotlight.platform.cli.client import Client

@@ -20,7 +20,7 @@ from pilotlight.platform.cli.output import (
     table,
     text,
 )
-from pilotlight.platform.cli.session import connect
+from pilotlight.platform.cli.target import connect
 
 FUNCTION: tuple[Column, ...] = (
     Column("Model", "function.model", text),

@@ -11,7 +11,7 @@ import typer
 from pilotlight.platform.cli import keys, models
 from pilotlight.platform.cli.errors import REFUSED, CommandError
 from pilotlight.platform.cli.output import Column, Form, age, clock_time, digest, number, show_rows, size, text
-from pilotlight.platform.cli.session import connect
+from pilotlight.platform.cli.target import connect
 
 
 class Kind(StrEnum):

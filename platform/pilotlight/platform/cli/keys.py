@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pilotlight.platform.cli.output import Column, Form, age, show_rows, show_value, text
-from pilotlight.platform.cli.session import connect
+from pilotlight.platform.cli.target import connect
 
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
 

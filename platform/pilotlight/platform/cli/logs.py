@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pilotlight.platform.cli.output import safe
-from pilotlight.platform.cli.session import connect
+from pilotlight.platform.cli.target import connect
 
 
 def logs(

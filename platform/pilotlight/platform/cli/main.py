@@ -14,8 +14,8 @@ import typer
 
 from pilotlight.platform.cli import call, demo, deploy, describe, get, keys, logs, models, up, usage
 from pilotlight.platform.cli.errors import CommandError
-from pilotlight.platform.cli.session import Target
 from pilotlight.platform.cli.settings import DEFAULT_URL
+from pilotlight.platform.cli.target import Target
 from pilotlight.platform.settings import default_state
 
 # Plain help and plain usage errors: one sentence on stderr reads the same in a terminal, a pipe and a CI log.

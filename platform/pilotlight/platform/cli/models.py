@@ -10,7 +10,7 @@ import typer
 
 from pilotlight.platform.cli.errors import CommandError
 from pilotlight.platform.cli.output import Column, Form, age, digest, show_rows, show_value, size, text
-from pilotlight.platform.cli.session import connect, settings
+from pilotlight.platform.cli.target import connect, settings
 
 if TYPE_CHECKING:
     from pilotlight.platform.registry.refs import ModelRef

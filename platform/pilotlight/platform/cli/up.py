@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pilotlight.platform.cli.errors import REFUSED, CommandError
-from pilotlight.platform.cli.session import target
+from pilotlight.platform.cli.target import target
 from pilotlight.platform.settings import DEFAULT_PORT
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pilotlight.platform.cli.output import Column, Form, number, seconds, show_rows, text
-from pilotlight.platform.cli.session import connect
+from pilotlight.platform.cli.target import connect
 
 
 class Group(StrEnum):

@@ -28,7 +28,7 @@ def running_platform(state: Path) -> Iterator[Settings]:
     state.mkdir(parents=True, exist_ok=True)
     log = state / "up.log"
     with log.open("ab") as out:
-        # A session of its own: Ctrl-C reaches the demo alone, which then ends the platform in order.
+        # A process group of its own: Ctrl-C reaches the demo alone, which then ends the platform in order.
         process = subprocess.Popen(
             up_command(state), stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
         )
