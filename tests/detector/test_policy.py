@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotlight.detector.backoff import LONGEST_SECONDS, after_crash, after_success
+from pilotlight.detector.backoff import after_crash, after_success
 from pilotlight.detector.policy import decide
-from pilotlight.detector.values import BackOff, Limits, Load, Reason, State
+from pilotlight.detector.replay import ReplayError, replay
+from pilotlight.detector.values import LONGEST_WAIT_SECONDS, BackOff, Limits, Load, Reason, State
 
 NOW = 10_000.0
 
@@ -212,10 +215,33 @@ def test_same_input_same_answer(state: State, load: Load | None, limits: Limits)
     assert decide(state, load, limits, NOW) == decide(state, load, limits, NOW)
 
 
+@given(states, st.none() | loads, limits_)
+def test_what_was_recorded_replays_to_the_same_decision(state: State, load: Load | None, limits: Limits) -> None:
+    decision = decide(state, load, limits, NOW)
+
+    assert replay(json.loads(json.dumps(dict(decision.inputs)))) == decision
+
+
+@pytest.mark.parametrize("name", ["now", "slots", "retry_at"])
+def test_inputs_that_are_not_complete_do_not_replay(name: str) -> None:
+    inputs = dict(decide(State(since=0), Load(1, 0, NOW), Limits(), NOW).inputs)
+    del inputs[name]
+
+    with pytest.raises(ReplayError, match=name):
+        replay(inputs)
+
+
+def test_a_clock_that_is_set_back_does_not_prolong_a_back_off() -> None:
+    back_off = after_crash(BackOff(20), NOW, "killed")
+
+    assert back_off.wait(NOW) == LONGEST_WAIT_SECONDS
+    assert back_off.wait(NOW - 3600) == 0.0
+
+
 @given(st.integers(0, 60))
 def test_back_off_doubles_up_to_its_bound(failures: int) -> None:
     after = after_crash(BackOff(failures), NOW, "killed")
 
     assert after.failures == failures + 1
-    assert after.retry_at - NOW == min(LONGEST_SECONDS, 2.0**failures)
+    assert after.retry_at - NOW == min(LONGEST_WAIT_SECONDS, 2.0**failures)
     assert after_success().failures == 0

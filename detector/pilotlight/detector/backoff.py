@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pilotlight.detector.values import BackOff
+from pilotlight.detector.values import LONGEST_WAIT_SECONDS, BackOff
 
 FIRST_SECONDS = 1.0
-LONGEST_SECONDS = 300.0
-"""Kubernetes' bound for crash loops (5 min): long enough to spare the machine, short enough to heal unattended."""
 
 
 def after_crash(back_off: BackOff, now: float, message: str) -> BackOff:
     """One more crash: the wait doubles from 1 s up to 5 min."""
-    wait = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(back_off.failures, 16))
+    wait = min(LONGEST_WAIT_SECONDS, FIRST_SECONDS * 2.0 ** min(back_off.failures, 16))
     return BackOff(back_off.failures + 1, now + wait, message)
 
 

@@ -20,8 +20,8 @@ from pilotlight.detector.values import Decision, Limits, Load, Reason, State
 def decide(state: State, load: Load | None, limits: Limits, now: float) -> Decision:
     """The number of replicas for the next tick; `load` is None when it is not known."""
     desired, reason, sentence, after = _wanted(state, load, limits, now)
-    if now < state.back_off.retry_at and desired > state.alive:
-        wait = state.back_off.retry_at - now
+    wait = state.back_off.wait(now)
+    if wait and desired > state.alive:
         desired, reason = state.alive, Reason.BACK_OFF
         sentence = f"{state.back_off.failures} starts failed in a row; the next is due in {wait:.1f} s"
     inputs = _inputs(state, load, limits, now)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+LONGEST_WAIT_SECONDS = 300.0
+"""Kubernetes' bound for crash loops (5 min): long enough to spare the machine, short enough to heal unattended."""
+
 
 class Reason(StrEnum):
     """Why a decision came out as it did; the code that metrics and tables group by."""
@@ -61,6 +64,12 @@ class BackOff:
     failures: int = 0
     retry_at: float = 0.0
     message: str = ""
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next start is due; 0: it is."""
+        left = self.retry_at - now
+        # Clearly more than the longest wait: the clock was set back, and nobody knows how long it has been.
+        return left if 0 < left <= LONGEST_WAIT_SECONDS + 1 else 0.0
 
 
 @dataclass(frozen=True)

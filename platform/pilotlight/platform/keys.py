@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class Keyring:
         self._keys = keys
         self._clock = clock
         self._callers: dict[str, tuple[str, Caller]] = {}
+        # A list read before another thread's change must not replace the one read after it.
+        self._lock = threading.Lock()
         self._load()
 
     def authenticate(self, secret: str) -> Caller | None:
@@ -57,8 +60,9 @@ class Keyring:
             functions=None if functions is None else tuple(sorted(set(functions))),
             admin=admin,
         )
-        self._keys.add(record)
-        self._load()
+        with self._lock:
+            self._keys.add(record)
+            self._load()
         return record, secret
 
     def list(self) -> tuple[KeyRecord, ...]:
@@ -66,9 +70,10 @@ class Keyring:
 
     def revoke(self, key: str) -> bool:
         """False: there is none such in force."""
-        done = self._keys.revoke(key, self._clock.now())
-        self._load()
-        return done
+        with self._lock:
+            done = self._keys.revoke(key, self._clock.now())
+            self._load()
+            return done
 
     def ensure_admin(self, path: Path) -> str:
         """The secret in `path` (mode 0600), made with an admin key when the file or its key is missing."""

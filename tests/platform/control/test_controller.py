@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import pytest
 
 from pilotlight.activator.values import Clock, Demand, FunctionId, Route
+from pilotlight.detector.replay import replay
 from pilotlight.platform.control.cluster import ClusterError
 from pilotlight.platform.control.controller import Controller, LoopSettings, Stores
 from pilotlight.platform.control.observing import HEALTHY_SECONDS, crashes_in_a_row
 from pilotlight.platform.control.specs import SpecSettings
 from pilotlight.platform.control.world import Room
-from pilotlight.platform.database.connection import Database
+from pilotlight.platform.database.connection import Database, DatabaseError
 from pilotlight.platform.database.functions import Change, Functions
 from pilotlight.platform.database.records import Records
 from pilotlight.platform.database.replicas import Replicas
@@ -34,6 +36,7 @@ class ScriptedCluster:
         self.broken = ""
         self.running_strays: tuple[str, ...] = ()
         self.deaf = False
+        self.unheard_stops = 0
 
     async def start(self, spec: ReplicaSpec) -> None:
         if self.broken:
@@ -55,7 +58,9 @@ class ScriptedCluster:
 
     async def stop(self, replica: str) -> None:
         self.calls.append(("stop", replica))
-        self.say(replica, ReplicaState.STOPPED)
+        self.unheard_stops -= 1
+        if self.unheard_stops < 0:
+            self.say(replica, ReplicaState.STOPPED)
 
     async def forget(self, replica: str) -> None:
         self.says.pop(replica, None)
@@ -365,3 +370,107 @@ async def test_the_same_decision_is_recorded_once(stage: Stage, template: Templa
         await stage.loop.round()
 
     assert stage.reasons() == before
+
+
+async def test_every_recorded_decision_replays_from_its_inputs(stage: Stage, template: Template) -> None:
+    await stage.ready(template, keep_alive_seconds=5.0, maximum=3)
+    stage.demand(queued=9, in_flight=4)
+    await stage.loop.round()
+    stage.demand()
+    stage.clock.time += 6
+    await stage.loop.round()
+    stage.clock.time += 61
+    await stage.loop.round()
+
+    records = stage.stores.records.decisions(CHAT)
+    assert len({record.reason for record in records}) >= 3
+    for record in records:
+        again = replay(record.inputs)
+        assert (again.desired, again.reason, again.sentence) == (record.desired, record.reason, record.sentence)
+
+
+async def test_an_eviction_is_recorded_with_what_is_left_and_for_whom(stage: Stage, template: Template) -> None:
+    name = await stage.ready(replace(template, memory_bytes=2**40))
+    other = FunctionId("team-a", "other")
+    stage.functions.apply([Change(other, {}, Policy(), template, "key")], stage.clock.now())
+    stage.loop.changed()
+    stage.demand()
+    await stage.loop.round()
+    stage.traffic.work[other] = Demand(1, 0, 1, stage.clock.now())
+
+    await stage.loop.round()
+
+    evicted = stage.stores.records.decisions(CHAT)[0]
+    assert (evicted.reason, evicted.desired, evicted.revision) == ("evicted", 0, "chat-00001")
+    assert evicted.inputs == {
+        "replica": name,
+        "makes_way_for": "team-a/other",
+        "memory_bytes": 2**40,
+        "device_bytes": 0,
+    }
+
+
+class TestWhenTheDatabaseFails:
+    async def test_a_change_is_read_again_and_whoever_waits_for_it_is_told(
+        self, stage: Stage, template: Template, database: Database
+    ) -> None:
+        await stage.loop.round()
+        stage.deploy(template)
+        waiting = asyncio.ensure_future(stage.loop.caught_up())
+        await asyncio.sleep(0)
+        with database.write() as connection:
+            connection.exec_driver_sql("ALTER TABLE revisions RENAME TO away")
+        with pytest.raises(DatabaseError):
+            await stage.loop.round()
+        assert not waiting.done()
+        with database.write() as connection:
+            connection.exec_driver_sql("ALTER TABLE away RENAME TO revisions")
+
+        await stage.loop.round()
+
+        await waiting
+        assert CHAT in stage.traffic.routes
+
+    async def test_intervals_that_ended_are_written_later(
+        self, stage: Stage, template: Template, database: Database
+    ) -> None:
+        name = await stage.ready(template)
+        began = stage.clock.time
+        stage.clock.time += 1
+        stage.demand(0, 1, **{name: 1})
+        with database.write() as connection:
+            connection.exec_driver_sql("ALTER TABLE replica_intervals RENAME TO away")
+        with pytest.raises(DatabaseError):
+            await stage.loop.round()
+        with database.write() as connection:
+            connection.exec_driver_sql("ALTER TABLE away RENAME TO replica_intervals")
+        stage.clock.time += 1
+        stage.demand()
+        await stage.loop.round()
+
+        parts = [(part.state, part.start - began, part.end - began) for part in stage.stores.replicas.intervals(CHAT)]
+        assert ("idle", 0.0, 1.0) in parts
+        assert ("serving", 1.0, 2.0) in parts
+
+
+async def test_a_clock_that_is_set_back_keeps_the_books_going(stage: Stage, template: Template) -> None:
+    await stage.ready(template)
+    stage.clock.time -= 3600
+    await stage.loop.round()
+    stage.clock.time += 6
+
+    await stage.loop.round()
+
+    intervals = stage.stores.replicas.intervals(CHAT)
+    assert all(interval.end >= interval.start for interval in intervals)
+    assert stage.loop.known.live
+
+
+async def test_the_end_asks_again_until_a_replica_has_heard(stage: Stage, template: Template) -> None:
+    name = await stage.ready(template)
+    stage.cluster.unheard_stops = 1
+
+    await stage.loop.close(30.0)
+
+    assert [call for call in stage.cluster.calls if call[0] == "stop"] == [("stop", name), ("stop", name)]
+    assert stage.stores.replicas.live() == ()

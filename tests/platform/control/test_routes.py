@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pilotlight.activator.values import Route
 from pilotlight.detector.values import BackOff
-from pilotlight.platform.control.routes import Served, Trouble, failure_text, phase_seconds, route
+from pilotlight.platform.control.routes import Served, Trouble, _start, failure_text, phase_seconds, route
 from pilotlight.platform.control.world import FunctionView
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaState, ReplicaStatus
 
@@ -67,6 +69,26 @@ def test_a_start_is_told_with_phase_percent_and_what_is_left(view: FunctionView)
     assert (start.start.phase, start.start.percent, start.start.started_at) == ("load", 50, 990.0)
     assert 1.0 < start.start.eta_seconds < 9.0
     assert start.start_eta_seconds == 16.0
+
+
+@given(
+    st.sampled_from(list(Phase)),
+    st.floats(-100, 1000),
+    st.lists(st.floats(0, 1), min_size=2, max_size=5),
+    st.lists(st.floats(0, 60), min_size=5, max_size=5),
+)
+def test_what_a_caller_is_told_never_goes_back(
+    phase: Phase, began: float, progress: list[float], seconds: list[float]
+) -> None:
+    """Within a phase the percentage only grows; no time that is left is negative, not even on another's clock."""
+    eta = dict(zip(ETA, seconds, strict=True))
+    phases = [(PhaseReport(phase, NOW - began, progress=share),) for share in sorted(progress)]
+    told = [_start(ReplicaStatus("r", "x", ReplicaState.STARTING, at), eta, NOW) for at in phases]
+
+    percents = [start.percent for start in told if start.percent is not None]
+    assert percents == sorted(percents)
+    assert all(0 <= percent <= 100 for percent in percents)
+    assert all(start.eta_seconds >= 0 for start in told)
 
 
 @pytest.mark.parametrize(

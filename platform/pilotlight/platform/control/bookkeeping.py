@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from pilotlight.detector.values import Reason
+from pilotlight.activator.values import FunctionId
+from pilotlight.detector.values import Decision, Reason
 from pilotlight.platform.control.state import Known
-from pilotlight.platform.control.world import Drain, Plan
+from pilotlight.platform.control.world import Action, Drain, Plan
 from pilotlight.platform.database.records import Records
 from pilotlight.platform.database.replicas import Replicas
 from pilotlight.platform.ledger.intervals import Open, Sight, resume, step
-from pilotlight.platform.values import DecisionRecord
+from pilotlight.platform.values import DecisionRecord, Interval
 
 ACCOUNT_SECONDS = 5.0
 """Open intervals are written so often: what a kill -9 may lose of replica-seconds."""
@@ -27,6 +28,7 @@ class Bookkeeper:
         self._replicas = replicas
         self._known = known
         self._open = Open()
+        self._closed: list[Interval] = []
         self._accounted = 0.0
 
     async def resume(self, now: float) -> None:
@@ -35,29 +37,45 @@ class Bookkeeper:
         self._open = resume(intervals, frozenset(self._known.live))
 
     async def record(self, result: Plan, now: float) -> None:
-        records: list[DecisionRecord] = []
-        for name, decision in result.decisions.items():
-            memory, function = self._known.memory[name], self._known.functions[name]
-            reason, sentence = decision.reason.value, decision.sentence
-            if memory.waits:
-                reason, sentence = "no_room", memory.waits
-            if memory.decided == (decision.desired, reason) or decision.reason is Reason.UNKNOWN:
-                continue  # unknown is the first look at a function, before the activator has heard of it
-            memory.decided = (decision.desired, reason)
-            record = DecisionRecord(now, name, function.revision, decision.desired, reason, sentence, decision.inputs)
-            records.append(record)
-        for action in result.actions:
-            if isinstance(action, Drain) and "makes way" in action.reason:
-                owner = self._known.live[action.replica].record
-                records.append(DecisionRecord(now, owner.function, owner.revision, 0, "evicted", action.reason))
+        """Decisions that differ from the last one, and every eviction."""
+        decided = [self._decided(name, decision, now) for name, decision in result.decisions.items()]
+        evicted = [self._evicted(action, result, now) for action in result.actions]
+        records = [record for record in (*decided, *evicted) if record is not None]
         if records:
             await asyncio.to_thread(self._records.decided, records)
+        for record in filter(None, decided):
+            self._known.memory[record.function].decided = (record.desired, record.reason)
+
+    def _decided(self, name: FunctionId, decision: Decision, now: float) -> DecisionRecord | None:
+        memory, function = self._known.memory[name], self._known.functions[name]
+        reason, sentence = decision.reason.value, decision.sentence
+        if memory.waits:
+            reason, sentence = "no_room", memory.waits
+        if memory.decided == (decision.desired, reason) or decision.reason is Reason.UNKNOWN:
+            return None  # unknown is the first look at a function, before the activator has heard of it
+        return DecisionRecord(now, name, function.revision, decision.desired, reason, sentence, decision.inputs)
+
+    def _evicted(self, action: Action, result: Plan, now: float) -> DecisionRecord | None:
+        if not isinstance(action, Drain) or action.makes_way_for is None:
+            return None
+        live = self._known.live[action.replica]
+        owner, left = live.record.function, result.decisions[live.record.function].state.desired
+        inputs = {
+            "replica": action.replica,
+            "makes_way_for": str(action.makes_way_for),
+            "memory_bytes": live.revision.template.memory_bytes,
+            "device_bytes": live.revision.template.device_bytes,
+        }
+        return DecisionRecord(now, owner, live.record.revision, left, "evicted", action.reason, inputs)
 
     async def account(self, sights: Iterable[Sight], now: float) -> None:
+        """Take note of a look; what could not be written is written with the next."""
         self._open = step(self._open, sights, now)
-        due = now - self._accounted >= ACCOUNT_SECONDS
-        batch = [*self._open.closed, *(self._open.current.values() if due else ())]
+        self._closed += self._open.closed
+        due = abs(now - self._accounted) >= ACCOUNT_SECONDS  # the clock may have been set back
+        batch = [*self._closed, *(self._open.current.values() if due else ())]
         if batch:
             await asyncio.to_thread(self._replicas.write_intervals, batch)
+            self._closed.clear()
         if due:
             self._accounted = now

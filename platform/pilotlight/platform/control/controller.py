@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -127,7 +127,7 @@ class Controller:
         records = await asyncio.to_thread(self._stores.replicas.live)
         for record in records:
             revision = self.known.revisions[record.function, record.revision]
-            self.known.live[record.id] = Live(record, revision, leaving_at=self._began)
+            self.known.live[record.id] = Live(record, revision, leaving_at=self._clock.monotonic())
         for stray in await self._cluster.strays(self.known.live):
             log.warning("stray replica is ended", replica=stray)
             await self._cluster.stop(stray)
@@ -152,19 +152,19 @@ class Controller:
 
     async def close(self, seconds: float) -> None:
         """End every replica; returns when they are gone or the time is over."""
-        now = self._clock.now()
+        now = self._clock.monotonic()
         for live in self.known.live.values():
             live.leave(Desired.STOPPED, now)
-        await asyncio.gather(*(self._cluster.stop(name) for name in tuple(self.known.live)))
-        deadline = self._clock.monotonic() + seconds
-        while self.known.live and self._clock.monotonic() < deadline:
+        while self.known.live and self._clock.monotonic() < now + seconds:
+            # Every time: a supervisor that was launched a moment ago does not hear yet.
+            await asyncio.gather(*(self._cluster.stop(name) for name in tuple(self.known.live)))
             await asyncio.sleep(STARTING_TICK_SECONDS)
             await self._observer.absorb(self._clock.now())
         await self._books.account((), self._clock.now())
 
     async def round(self) -> None:
         """One look and what follows from it."""
-        waiting, self._waiting = self._waiting, []
+        waiting = tuple(self._waiting)
         if self._dirty:
             await self._reload()
         await self._observer.absorb(self._clock.now())
@@ -172,22 +172,31 @@ class Controller:
         self._memories()
         world = self._world(now)
         result = plan(world)
-        self._mark(result, now)
+        self._mark(result, self._clock.monotonic())
         self._traffic.apply(self._routes(world, result))
-        for seen in waiting:
-            if not seen.done():
-                seen.set_result(None)
+        self._tell(waiting)
         await self._act(result, now)
-        await self._send_off(now)
+        await self._send_off(self._clock.monotonic())
         await self._books.record(result, now)
         await self._books.account(self._sights(), now)
+
+    def _tell(self, waiting: Iterable[asyncio.Future[None]]) -> None:
+        """Those who waited for this round; whoever came since waits for the next, as all do when a round fails."""
+        for seen in waiting:
+            self._waiting.remove(seen)
+            if not seen.done():
+                seen.set_result(None)
 
     # Looking
 
     async def _reload(self) -> None:
-        self._dirty = False
-        functions = await asyncio.to_thread(self._stores.functions.all)
-        revisions = await asyncio.to_thread(self._stores.functions.revisions)
+        self._dirty = False  # first: a change that comes while we read is read again
+        try:
+            functions = await asyncio.to_thread(self._stores.functions.all)
+            revisions = await asyncio.to_thread(self._stores.functions.revisions)
+        except BaseException:
+            self._dirty = True
+            raise
         self.known.functions = {function.id: function for function in functions}
         self.known.revisions = {(revision.function, revision.name): revision for revision in revisions}
         for function in functions:

@@ -52,7 +52,7 @@ class Placing:
             self.actions.append(Wait(view.id, text))
             return
         for victim in victims:
-            self.actions.append(Drain(victim.id, f"idle, makes way for {view.id}"))
+            self.actions.append(Drain(victim.id, f"idle, makes way for {view.id}", view.id))
             self._gone.append(victim)
             if not self._is_old(victim):
                 self.evicted.append(victim.function)

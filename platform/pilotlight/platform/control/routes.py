@@ -98,7 +98,7 @@ def _start(status: ReplicaStatus, eta: Mapping[str, float], now: float) -> Start
         return StartProgress(Phase.SCHEDULE.value, None, sum(eta.values()), now)
     last = status.phases[-1]
     left = remaining(eta, last.name.value, max(0.0, now - last.start), last.progress)
-    percent = None if last.progress is None else round(100 * last.progress)
+    percent = None if last.progress is None else min(100, max(0, round(100 * last.progress)))
     return StartProgress(last.name.value, percent, left, status.phases[0].start)
 
 
@@ -106,9 +106,10 @@ def _failure(trouble: Trouble, replicas: Sequence[Served], now: float) -> tuple[
     back_off = trouble.back_off
     hopeful = any(served.wanted for served in replicas)
     told = trouble.starting or back_off.failures >= PATIENT_FAILURES
-    if hopeful or not told or back_off.failures == 0 or now >= back_off.retry_at:
+    wait = back_off.wait(now)
+    if hopeful or not told or back_off.failures == 0 or not wait:
         return "", 0.0
-    return back_off.message, back_off.retry_at - now
+    return back_off.message, wait
 
 
 def phase_seconds(status: ReplicaStatus) -> dict[str, float]:

@@ -21,6 +21,7 @@ class Live:
     status: ReplicaStatus | None = None
     ready_at: float | None = None
     leaving_at: float | None = None
+    """Monotonic, as `asked_at`: a clock that is set must not keep it here."""
     asked_at: float | None = None
     """When it was last asked to drain or stop."""
 

@@ -86,6 +86,7 @@ class Drain:
 
     replica: str
     reason: str
+    makes_way_for: FunctionId | None = None
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import fields
 
 from pilotlight.activator.values import FunctionId, Usage
 
 LINE_LIMIT = 16 * 2**10
 """Longest line that is read, bytes; ours are under 1 KiB."""
 REASON_LIMIT = 500
-_FIELDS = tuple(field.name for field in fields(Usage))
 
 
 def encode(usage: Usage) -> bytes:
