@@ -1,9 +1,9 @@
 """Ten thousand streams held during one cold start: what each costs, whether any is lost, and how fast they drain.
 
-Each run has a fresh `pilotlight up`, one function on the simulated engine with `max: 1`, and all requests sent at once
-from two client processes, each request on a connection of its own. A cold run finds the function at zero and holds all
-of them until the replica is ready; a warm run finds the replica ready, so that all but the cap's worth wait for a slot.
-Runs go in pairs, the order changing from pair to pair, with the same prompts in both.
+Each run has a fresh `pilotlight up`, one function on the simulated engine with `max: 1`, and all requests sent within
+five seconds by two client processes, each on a connection of its own. A cold run finds the function at zero and holds
+all of them until the replica is ready; a warm run finds the replica ready, so that all but the cap's worth wait for a
+slot. Runs go in pairs, the order changing from pair to pair, with the same prompts in both.
 
 - Memory: growth of the platform's process (USS) from just before the load to the moment when the last request was
   held, by request. It is the whole process: what the ledger and the server keep for a request counts too.

@@ -40,8 +40,9 @@ class Plan:
     seed: int
     source: str
     """Address to call from: each has its own 28,000 ports."""
-    connecting: int = 256
-    """Connections that are opened at one time: the kernel's backlog is finite."""
+    per_second: float = 1000.0
+    """Connections that are opened: in a faster burst the kernel drops some of them, to be tried again up to a minute
+    later, and the load would never be there at one time."""
     seconds: float = 600.0
     """After so long, what has not ended is lost."""
 
@@ -199,10 +200,12 @@ class Run:
 
     async def all(self) -> list[Record]:
         plan = self.plan
-        gate = asyncio.Semaphore(plan.connecting)
-        numbers = range(plan.first, plan.first + plan.count)
-        self.records = [Record(number) for number in numbers]
-        waits = [asyncio.create_task(self._one(record, gate)) for record in self.records]
+        self.records = [Record(number) for number in range(plan.first, plan.first + plan.count)]
+        begin = monotonic()
+        waits = [
+            asyncio.create_task(self._one(record, begin + index / plan.per_second))
+            for index, record in enumerate(self.records)
+        ]
         telling = asyncio.create_task(self._tell())
         _, late = await asyncio.wait(waits, timeout=plan.seconds)
         telling.cancel()
@@ -213,18 +216,18 @@ class Run:
             wait.cancel()
         return self.records
 
-    async def _one(self, record: Record, gate: asyncio.Semaphore) -> None:
+    async def _one(self, record: Record, moment: float) -> None:
         loop, plan = asyncio.get_running_loop(), self.plan
         data = request_bytes(plan, record.number)
-        async with gate:
-            try:
-                _, stream = await loop.create_connection(
-                    lambda: Stream(data, record, self.counts), plan.host, plan.port, local_addr=(plan.source, 0)
-                )
-            except OSError as error:
-                record.ended, record.error = monotonic(), f"no connection: {error}"
-                self.counts.in_hand += 1
-                return
+        await asyncio.sleep(max(0.0, moment - monotonic()))
+        try:
+            _, stream = await loop.create_connection(
+                lambda: Stream(data, record, self.counts), plan.host, plan.port, local_addr=(plan.source, 0)
+            )
+        except OSError as error:
+            record.ended, record.error = monotonic(), f"no connection: {error}"
+            self.counts.in_hand += 1
+            return
         await stream.ended
         record.exact = stream.text == expected(plan, record.number)
 
