@@ -49,6 +49,8 @@ from pilotlight.platform.values import AuditRecord
 from pilotlight.recommender import Machine
 
 THREADS = 32
+BACKLOG = 4096
+"""Connections that the kernel keeps for us; of a burst beyond it, clients try again only seconds later."""
 STOP_SECONDS = 15.0
 """How long replicas may take to be gone after they were stopped."""
 
@@ -237,6 +239,7 @@ def _server(app: App) -> _Server:
         access_log=False,
         log_config=None,
         server_header=False,
+        backlog=BACKLOG,
         timeout_keep_alive=75,  # longer than the 60 s of usual load balancers, so that they close first
         timeout_graceful_shutdown=5,
         h11_max_incomplete_event_size=None,
@@ -270,7 +273,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(4096)
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise
