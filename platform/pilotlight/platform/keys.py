@@ -48,8 +48,9 @@ class Keyring:
         namespaces: Iterable[str] | None = None,
         functions: Iterable[FunctionId] | None = None,
         admin: bool = False,
+        by: str = "",
     ) -> tuple[KeyRecord, str]:
-        """A new key and its secret, which is shown this once."""
+        """A new key and its secret, which is shown this once; `by` is the key that asked for it."""
         secret = "pl-" + secrets.token_urlsafe(32)
         record = KeyRecord(
             id="key-" + secrets.token_hex(6),
@@ -61,17 +62,17 @@ class Keyring:
             admin=admin,
         )
         with self._lock:
-            self._keys.add(record)
+            self._keys.add(record, by)
             self._load()
         return record, secret
 
     def list(self) -> tuple[KeyRecord, ...]:
         return self._keys.all()
 
-    def revoke(self, key: str) -> bool:
+    def revoke(self, key: str, by: str = "") -> bool:
         """False: there is none such in force."""
         with self._lock:
-            done = self._keys.revoke(key, self._clock.now())
+            done = self._keys.revoke(key, self._clock.now(), by)
             self._load()
             return done
 

@@ -110,7 +110,6 @@ class Platform:
 
         deployer = Deployer(
             self.stores.functions,
-            self.stores.records,
             self.shelf,
             self.machine,
             self.clock,

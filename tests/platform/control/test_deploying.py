@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from pilotlight.activator.values import Caller, Clock, FunctionId
 from pilotlight.platform.control.deploying import Deployer
 from pilotlight.platform.control.errors import ForbiddenError, RefusedError
-from pilotlight.platform.database.connection import Database
+from pilotlight.platform.database.connection import Database, DatabaseError
 from pilotlight.platform.database.functions import Functions
 from pilotlight.platform.database.records import Records
 from pilotlight.platform.manifest import Function as Manifest
@@ -65,7 +65,7 @@ class Desk:
         self.records = Records(database)
         self.changes = 0
         self.shelf = Shelf((folder / "registry").as_uri(), folder / "tokenizers")
-        self.deployer = Deployer(self.functions, self.records, self.shelf, Machine(16 * GIB, 4), clock, self._changed)
+        self.deployer = Deployer(self.functions, self.shelf, Machine(16 * GIB, 4), clock, self._changed)
 
     def _changed(self) -> None:
         self.changes += 1
@@ -175,7 +175,6 @@ Push = Callable[[Desk], object]
         pytest.param({}, {"resources": {"memory": "4000Gi"}}, "team-a/chat: ", id="more than the machine"),
         pytest.param({}, {"engine": {"maxModelLen": 9999}}, "512", id="beyond the context"),
         pytest.param({}, {"scale": {"min": 100, "max": 100}}, "100 x", id="the minimum does not fit"),
-        pytest.param({}, {"scale": {"autoscaler": "kpa"}}, "Knative", id="no cluster"),
         pytest.param({}, {"resources": {"accelerator": "nvidia-h100"}}, "h100", id="no such device"),
     ],
 )
@@ -235,6 +234,27 @@ class TestScopes:
             desk.apply(manifest(), caller=caller)
         with pytest.raises(ForbiddenError):
             desk.deployer.delete(CHAT, caller)
+
+
+def test_a_clusters_manifest_is_applied_with_a_warning(desk: Desk) -> None:
+    desk.push("s3://models/tiny:v1")
+
+    [applied] = desk.deployer.apply([manifest(scale={"autoscaler": "kpa"})], ADMIN)
+
+    assert applied.change == "created"
+    assert applied.reasons[-1].startswith("warning: scale.autoscaler kpa")
+
+
+def test_a_change_without_its_audit_row_is_not_made(desk: Desk, database: Database) -> None:
+    desk.push("s3://models/tiny:v1")
+    with database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE audit RENAME TO away")
+
+    with pytest.raises(DatabaseError):
+        desk.apply(manifest())
+
+    assert desk.functions.all() == ()
+    assert desk.changes == 0
 
 
 def test_every_change_has_its_audit_row(desk: Desk) -> None:

@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from pilotlight.platform import values
 from pilotlight.platform.database.connection import Database, DatabaseError
-from pilotlight.platform.database.schema import metadata
+from pilotlight.platform.database.schema import REVISION, metadata
 
 
 def test_migrations_lead_to_the_schema_that_the_code_uses(database: Database) -> None:
     with database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_the_newest_migration_is_the_one_that_opening_looks_for() -> None:
+    config = Config()
+    config.set_main_option("script_location", "pilotlight.platform.database:migrations")
+
+    assert ScriptDirectory.from_config(config).get_current_head() == REVISION
+
+
+def test_a_current_database_is_opened_without_the_migrations_library(tmp_path: Path) -> None:
+    Database.at(tmp_path / "p.db").close()
+    program = (
+        "import sys; from pathlib import Path; from pilotlight.platform.database.connection import Database;"
+        "Database.at(Path(sys.argv[1])).close(); print('alembic' in sys.modules)"
+    )
+
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program, tmp_path / name], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in ("p.db", "new.db")
+    ]
+
+    assert said == ["False", "True"]
 
 
 def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:

@@ -116,7 +116,40 @@ def test_an_interval_is_moved_not_doubled(database: Database) -> None:
     replicas.write_intervals([replace(part, end=5.0), Interval("r1", CHAT, "chat-00001", "idle", 5.0, 8.0, "key-1")])
 
     assert [(p.state, p.start, p.end) for p in replicas.intervals(CHAT)] == [("starting", 1.0, 5.0), ("idle", 5.0, 8.0)]
-    assert {row["state"]: row["seconds"] for row in replicas.seconds("key")} == {"starting": 4.0, "idle": 3.0}
+    everything = UsageFilter()
+    assert replicas.seconds("key", everything) == {("key-1", "starting"): 4.0, ("key-1", "idle"): 3.0}
+
+
+@pytest.mark.parametrize(
+    ("group", "wanted", "seconds"),
+    [
+        pytest.param(
+            "function",
+            UsageFilter(),
+            {("team-a/chat", "serving"): 10.0, ("team-b/chat", "serving"): 20.0},
+            id="everything",
+        ),
+        pytest.param("key", UsageFilter(frozenset({"team-a"})), {("key-1", "serving"): 10.0}, id="own namespaces"),
+        pytest.param("key", UsageFilter(function=CHAT), {("key-1", "serving"): 10.0}, id="one function"),
+        pytest.param("function", UsageFilter(key="key-2"), {}, id="one key"),
+        pytest.param("key", UsageFilter(since=15.0, until=25.0), {("key-1", "serving"): 10.0}, id="a part of the time"),
+        pytest.param("key", UsageFilter(since=40.0), {}, id="later"),
+    ],
+)
+def test_replica_seconds_are_those_asked_for(
+    database: Database, group: str, wanted: UsageFilter, seconds: dict[tuple[str, str], float]
+) -> None:
+    replicas = Replicas(database)
+    other = FunctionId("team-b", "chat")
+    replicas.write_intervals(
+        [
+            Interval("r1", CHAT, "chat-00001", "serving", 10.0, 20.0, "key-1"),
+            Interval("r2", other, "chat-00001", "serving", 10.0, 15.0, "key-1"),
+            Interval("r3", other, "chat-00001", "serving", 20.0, 35.0, "key-1"),
+        ]
+    )
+
+    assert replicas.seconds(group, wanted) == seconds
 
 
 def test_the_last_starts_come_newest_last(database: Database) -> None:

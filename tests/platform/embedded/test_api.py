@@ -159,6 +159,18 @@ class TestRefusals:
         assert "default/broken" in found["message"] or "missing" in found["message"]
         assert error(up.ask("GET", f"{API}/functions/default/fine"), 404)
 
+    def test_a_function_that_is_named_twice(self, up: Any) -> None:
+        content = {
+            "apiVersion": "pilotlight.dev/v1alpha1",
+            "kind": "Function",
+            "metadata": {"name": "twice"},
+            "spec": {"model": "s3://models/tiny", "engine": {"kind": "simulated"}},
+        }
+
+        found = error(up.ask("POST", f"{API}/functions", json=[content, content]), 422)
+
+        assert "default/twice is there twice" in found["message"]
+
     def test_what_cannot_fit_is_refused_with_the_arithmetic(self, up: Any) -> None:
         found = error(up.deploy("large", resources={"memory": "4000Gi"}), 422)
 
@@ -173,6 +185,12 @@ class TestRefusals:
 
 
 class TestReading:
+    def test_a_namespaces_usage_has_no_seconds_of_others(self, up: Any) -> None:
+        mine = make_key(up, namespaces=["team-b"])
+        assert any(total["replica_starting_seconds"] for total in up.items("usage", by="key"))
+
+        assert up.ask("GET", f"{API}/usage", mine, params={"by": "key"}).json() == {"items": []}
+
     def test_a_description_has_everything_and_no_secret(self, up: Any) -> None:
         answer = up.ask("GET", f"{API}/functions/team-a/chat/describe")
         found = answer.json()

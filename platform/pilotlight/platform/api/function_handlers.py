@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from starlette.responses import Response, StreamingResponse
@@ -53,7 +54,8 @@ class FunctionHandlers:
         return await self._out(await self._visible(call))
 
     async def apply(self, call: Call[NoQuery]) -> Items[AppliedOut]:
-        manifests = _manifests(call)
+        # In a thread: a megabyte of YAML takes seconds, and streams must go on.
+        manifests = await asyncio.to_thread(_manifests, call)
         applied = await asyncio.to_thread(self._services.deployer.apply, manifests, call.caller)
         await self._services.caught_up()
         return Items[AppliedOut](
@@ -170,11 +172,18 @@ def _manifests(call: Call[NoQuery]) -> tuple[Manifest, ...]:
             return load(text, "manifest")
         content = json.loads(text)
         documents = content if isinstance(content, list) else [content]
-        return tuple(parse(document, f"manifest {number}") for number, document in enumerate(documents, 1))
+        return _each_once([parse(document, f"manifest {number}") for number, document in enumerate(documents, 1)])
     except ManifestError as error:
         raise refusal(error) from None
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise HttpError(400, "invalid_body", f"the body is neither YAML nor JSON in UTF-8: {error}") from None
+
+
+def _each_once(manifests: list[Manifest]) -> tuple[Manifest, ...]:
+    names = Counter(manifest.full_name for manifest in manifests)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise HttpError(422, "refused", f"function {twice[0]} is there twice; name each once")
+    return tuple(manifests)
 
 
 async def _nothing() -> AsyncIterator[bytes]:

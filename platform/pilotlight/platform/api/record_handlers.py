@@ -28,7 +28,6 @@ from pilotlight.platform.control.errors import MissingError, UnavailableError
 from pilotlight.platform.database.usage import UsageFilter
 from pilotlight.platform.registry.registry import ModelEntry, Registry
 from pilotlight.platform.registry.rights import may_read
-from pilotlight.platform.values import AuditRecord
 from pilotlight.runtime.stores import StoreError
 
 
@@ -48,26 +47,26 @@ class RecordHandlers:
             message = "a key needs a scope: admin, namespaces or functions"
             raise HttpError(400, "invalid_body", message)
         functions = None if wanted.functions is None else [parse_function(name) for name in wanted.functions]
-        create = self._services.keyring.create
-        record, secret = await asyncio.to_thread(create, wanted.name, wanted.namespaces, functions, wanted.admin)
-        await self._audit(call, "create key", record.id, {"name": record.name, "admin": record.admin})
+        create, scope = self._services.keyring.create, (wanted.namespaces, functions, wanted.admin)
+        record, secret = await asyncio.to_thread(create, wanted.name, *scope, by=call.caller.key)
         return KeyMadeOut(**key_values(record), secret=secret)
 
     async def revoke_key(self, call: Call[NoQuery]) -> None:
         key = call.request.path_params["key"]
         if key == call.caller.key:
             raise HttpError(409, "own_key", "a key cannot revoke itself: nobody might be left to make another")
-        if not await asyncio.to_thread(self._services.keyring.revoke, key):
+        if not await asyncio.to_thread(self._services.keyring.revoke, key, call.caller.key):
             raise MissingError(f"there is no key {key[:60]} in force")
-        await self._audit(call, "revoke key", key, {})
 
     async def usage(self, call: Call[UsageQuery]) -> Items[UsageOut]:
         query = call.query
         wanted = self._filter(call, query)
         await asyncio.to_thread(self._services.settle)
         rows = await asyncio.to_thread(self._services.usage.grouped, query.by, wanted)
-        seconds = await asyncio.to_thread(self._seconds, query.by, query.since)
-        return Items[UsageOut](items=tuple(usage_out(row, query.by, seconds) for row in rows))
+        seconds = {}
+        if query.by != "day":
+            seconds = await asyncio.to_thread(self._services.replicas.seconds, query.by, wanted)
+        return Items[UsageOut](items=usage_out(rows, query.by, seconds))
 
     async def usage_rows(self, call: Call[UsageRowsQuery]) -> Items[UsageRowOut]:
         query = call.query
@@ -94,15 +93,6 @@ class RecordHandlers:
         shelf = self._services.shelf
         return [entry for bucket in shelf.buckets() for entry in Registry(shelf.store(bucket), bucket).list()]
 
-    def _seconds(self, by: str, since: float) -> dict[tuple[str, str], float]:
-        """Replica-seconds by group and state."""
-        if by == "day":
-            return {}
-        rows = self._services.replicas.seconds(by, since)
-        if by == "key":
-            return {(row["caused_by"], row["state"]): row["seconds"] for row in rows}
-        return {(f"{row['namespace']}/{row['function']}", row["state"]): row["seconds"] for row in rows}
-
     def _filter(self, call: Call[Any], query: UsageQuery | UsageRowsQuery) -> UsageFilter:
         """What the key may see: an admin all, a namespace's key its namespaces, any other what it used itself."""
         target = parse_function(query.function) if query.function else None
@@ -113,7 +103,3 @@ class RecordHandlers:
         if query.key and query.key != call.caller.key:
             raise MissingError("this key sees only its own usage")
         return replace(wanted, key=call.caller.key)
-
-    async def _audit(self, call: Call[NoQuery], action: str, target: str, detail: dict[str, object]) -> None:
-        record = AuditRecord(self._services.clock.now(), call.caller.key, action, target, detail)
-        await asyncio.to_thread(self._services.records.audited, record)

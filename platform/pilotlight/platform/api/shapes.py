@@ -177,7 +177,7 @@ class UsageOut(Shape):
     """The ledger, summed up."""
 
     group: str
-    """The key's id, `namespace/name`, or the day (UTC)."""
+    """The key's id (empty: replicas that no request caused), `namespace/name`, or the day (UTC)."""
     requests: int
     cold: int
     prompt_tokens: int
@@ -192,7 +192,7 @@ class UsageOut(Shape):
     failed: int
     unknown: int
     replica_starting_seconds: float
-    """Of the group's replicas; by day: 0."""
+    """Of the group's replicas between `since` and `until`; by day: 0."""
     replica_serving_seconds: float
     replica_idle_seconds: float
 

@@ -18,6 +18,7 @@ from pilotlight.platform.api.shapes import (
     UsageRowOut,
 )
 from pilotlight.platform.control.state import Live, Memory
+from pilotlight.platform.database.usage import OUTCOMES, SUMMED
 from pilotlight.platform.values import AuditRecord, DecisionRecord, Function, KeyRecord, ReplicaRecord, Revision
 from pilotlight.runtime.spec import ReplicaState
 
@@ -180,13 +181,19 @@ def usage_row_out(row: Usage) -> UsageRowOut:
     )
 
 
-def usage_out(row: Mapping[str, Any], by: str, seconds: Mapping[tuple[str, str], float]) -> UsageOut:
-    """`seconds`: replica-seconds by group and state."""
-    group = f"{row['namespace']}/{row['function']}" if by == "function" else str(row[by])
-    sums = {name: value for name, value in row.items() if name not in ("namespace", "function", "key", "day")}
+def usage_out(
+    rows: Iterable[Mapping[str, Any]], by: str, seconds: Mapping[tuple[str, str], float]
+) -> tuple[UsageOut, ...]:
+    """Requests and replica-seconds (by group and state); a group may have only one of the two."""
+    requests = {f"{row['namespace']}/{row['function']}" if by == "function" else str(row[by]): row for row in rows}
+    groups = sorted(requests.keys() | {group for group, _ in seconds})
+    return tuple(_usage_of(group, requests.get(group, {}), seconds) for group in groups)
+
+
+def _usage_of(group: str, row: Mapping[str, Any], seconds: Mapping[tuple[str, str], float]) -> UsageOut:
     return UsageOut(
         group=group,
-        **sums,
+        **{name: row.get(name, 0) for name in ("requests", "cold", *SUMMED, *OUTCOMES)},
         replica_starting_seconds=seconds.get((group, "starting"), 0.0),
         replica_serving_seconds=seconds.get((group, "serving"), 0.0),
         replica_idle_seconds=seconds.get((group, "idle"), 0.0),

@@ -11,11 +11,10 @@ from pilotlight.activator.values import Caller, Clock, FunctionId
 from pilotlight.platform.control.errors import ForbiddenError, MissingError, PlatformError, RefusedError
 from pilotlight.platform.control.templates import Sized, build, policy
 from pilotlight.platform.database.functions import Change, Functions, same
-from pilotlight.platform.database.records import Records
 from pilotlight.platform.manifest import Function as Manifest
 from pilotlight.platform.manifest import ManifestError
 from pilotlight.platform.shelf import Shelf
-from pilotlight.platform.values import AuditRecord, Function, Revision
+from pilotlight.platform.values import Function, Revision
 from pilotlight.recommender import Machine
 
 
@@ -34,7 +33,6 @@ class Deployer:
     def __init__(
         self,
         functions: Functions,
-        records: Records,
         shelf: Shelf,
         machine: Machine,
         clock: Clock,
@@ -42,7 +40,6 @@ class Deployer:
     ) -> None:
         """`changed` is called, from the thread, after anything was written."""
         self._functions = functions
-        self._records = records
         self._shelf = shelf
         self._machine = machine
         self._clock = clock
@@ -58,27 +55,20 @@ class Deployer:
             pairs = [self._change(manifest, fit) for manifest, fit in zip(manifests, sized, strict=True)]
             written = [change for change, _ in pairs if change is not None]
             now = self._clock.now()
-            functions = {function.id: function for function in self._functions.apply(written, now)}
-        applied = tuple(
-            self._applied(m, fit, pair[1], functions) for m, fit, pair in zip(manifests, sized, pairs, strict=True)
-        )
-        for item in applied:
-            if item.change != "unchanged":
-                self._audit(
-                    caller, "apply", item.function.id, {"change": item.change, "revision": item.function.revision}
-                )
+            functions = {function.id: function for function in self._functions.apply(written, now, caller.key)}
         if written:
             self._changed()
-        return applied
+        return tuple(
+            self._applied(m, fit, pair[1], functions) for m, fit, pair in zip(manifests, sized, pairs, strict=True)
+        )
 
     def delete(self, function: FunctionId, caller: Caller) -> None:
         """Raises MissingError, ForbiddenError."""
         _check_manages(caller, function)
         with self._lock:
-            done = self._functions.delete(function, self._clock.now())
+            done = self._functions.delete(function, self._clock.now(), caller.key)
         if not done:
             raise MissingError(f"there is no function {function}")
-        self._audit(caller, "delete", function, {})
         self._changed()
 
     def _size(self, manifests: Sequence[Manifest], caller: Caller) -> list[Sized]:
@@ -116,9 +106,6 @@ class Deployer:
         if function is None:
             raise MissingError(f"{_id(manifest)} was deleted while it was applied")
         return Applied(function, change, sized.reasons)
-
-    def _audit(self, caller: Caller, action: str, function: FunctionId, detail: dict[str, object]) -> None:
-        self._records.audited(AuditRecord(self._clock.now(), caller.key, action, str(function), detail))
 
 
 def may_manage(caller: Caller, function: FunctionId) -> bool:

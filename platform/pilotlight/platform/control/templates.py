@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pilotlight.platform.control.errors import RefusedError
 from pilotlight.platform.manifest import Function as Manifest
@@ -21,6 +21,7 @@ from pilotlight.recommender import (
     size,
 )
 
+KPA = "warning: scale.autoscaler kpa is Knative's and counts in a cluster; here Pilotlight's own scaler decides"
 SIMULATED_BYTES = 256 * 2**20
 """Memory of a simulated engine."""
 SIMULATED_SLOTS = 256
@@ -37,14 +38,12 @@ class Sized:
 
 def build(manifest: Manifest, shelf: Shelf, machine: Machine, caller: Caller) -> Sized:
     """Raises RefusedError and what `Shelf.find` raises."""
-    if manifest.spec.scale.autoscaler == "kpa":
-        raise RefusedError(
-            _about(manifest, "spec.scale.autoscaler: kpa is Knative's; this platform is not in a cluster")
-        )
     sized = (
         _simulated(manifest) if manifest.spec.engine.kind == "simulated" else _real(manifest, shelf, machine, caller)
     )
     _check_minimum(manifest, sized.template, machine)
+    if manifest.spec.scale.autoscaler == "kpa":
+        return replace(sized, reasons=(*sized.reasons, KPA))
     return sized
 
 

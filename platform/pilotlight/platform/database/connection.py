@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
+
+from pilotlight.platform.database.schema import REVISION
 
 BUSY_MILLISECONDS = 5_000
 """How long a writer waits for another; every write of ours takes milliseconds."""
@@ -35,7 +35,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
         try:
-            migrate(self._engine)
+            if _revision(self._engine) != REVISION:
+                migrate(self._engine)
         except SQLAlchemyError as error:
             raise DatabaseError("bringing the schema up to date", str(error)) from error
 
@@ -64,11 +65,23 @@ class Database:
 
 def migrate(engine: Engine, revision: str = "head") -> None:
     """Run the packaged migrations up to `revision`."""
+    # Here, because it makes every start slower and is needed at the first one and after an update.
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", "pilotlight.platform.database:migrations")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+
+
+def _revision(engine: Engine) -> str:
+    """Of the schema that is there; empty: none is."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return ""
+        return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none() or "")
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], where: str = "") -> None:

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.platform.database.connection import Database, upsert
+from pilotlight.platform.database.records import insert_audit
 from pilotlight.platform.database.schema import functions, revisions
-from pilotlight.platform.values import Function, Policy, Revision, Template
+from pilotlight.platform.values import AuditRecord, Function, Policy, Revision, Template
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ class Functions:
         with self._database.read() as connection:
             return tuple(_revision(row) for row in connection.execute(query).mappings())
 
-    def apply(self, changes: Iterable[Change], now: float) -> tuple[Function, ...]:
-        """Write all of them or none."""
+    def apply(self, changes: Iterable[Change], now: float, key: str = "") -> tuple[Function, ...]:
+        """Write all of them or none, with their audit rows in the name of `key`."""
         with self._database.write() as connection:
-            return tuple(_apply(connection, change, now) for change in changes)
+            return tuple(_apply(connection, change, now, key) for change in changes)
 
-    def delete(self, function: FunctionId, now: float) -> bool:
+    def delete(self, function: FunctionId, now: float, key: str = "") -> bool:
         """Mark it deleted; False: there is none. Its revisions stay, so that no name is ever used twice."""
         with self._database.write() as connection:
             done = connection.execute(
@@ -70,10 +71,12 @@ class Functions:
                 )
                 .values(deleted=True, updated_at=now)
             )
+            if done.rowcount:
+                insert_audit(connection, AuditRecord(now, key, "delete", str(function)))
             return done.rowcount > 0
 
 
-def _apply(connection: Connection, change: Change, now: float) -> Function:
+def _apply(connection: Connection, change: Change, now: float, key: str) -> Function:
     row = _row(connection, change.id)
     known = None if row is None else _function(row)
     made = 0 if row is None else int(row["revisions"])
@@ -90,6 +93,8 @@ def _apply(connection: Connection, change: Change, now: float) -> Function:
     if change.template is not None:
         revision = Revision(change.id, name, made, now, change.engine_key, change.template, change.reasons)
         connection.execute(insert(revisions), [_revision_values(revision)])
+    what = "created" if known is None or known.deleted else "updated"
+    insert_audit(connection, AuditRecord(now, key, "apply", str(change.id), {"change": what, "revision": name}))
     return function
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.platform.database.connection import Database
@@ -28,15 +28,21 @@ class Keys:
             rows = connection.execute(select(keys).order_by(keys.c.created_at, keys.c.id)).mappings().all()
         return tuple(_key(row) for row in rows)
 
-    def add(self, record: KeyRecord) -> None:
+    def add(self, record: KeyRecord, by: str) -> None:
+        """With its audit row; `by` is the key that asked for it, empty: the platform itself."""
+        detail = {"name": record.name, "admin": record.admin}
         with self._database.write() as connection:
             connection.execute(insert(keys), [_key_values(record)])
+            insert_audit(connection, AuditRecord(record.created_at, by, "create key", record.id, detail))
 
-    def revoke(self, key: str, now: float) -> bool:
-        """False: there is none, or it is revoked already."""
+    def revoke(self, key: str, now: float, by: str) -> bool:
+        """With its audit row. False: there is none, or it is revoked already."""
         change = update(keys).where(keys.c.id == key, keys.c.revoked_at.is_(None)).values(revoked_at=now)
         with self._database.write() as connection:
-            return connection.execute(change).rowcount > 0
+            done = connection.execute(change).rowcount > 0
+            if done:
+                insert_audit(connection, AuditRecord(now, by, "revoke key", key))
+            return done
 
 
 class Records:
@@ -66,9 +72,8 @@ class Records:
             return tuple(_decision(row) for row in connection.execute(query).mappings())
 
     def audited(self, record: AuditRecord) -> None:
-        values = {"at": record.at, "key": record.key, "action": record.action, "target": record.target[:200]}
         with self._database.write() as connection:
-            connection.execute(insert(audit), [{**values, "detail": dict(record.detail)}])
+            insert_audit(connection, record)
 
     def audit(self, limit: int = 100) -> tuple[AuditRecord, ...]:
         """Newest first."""
@@ -76,6 +81,12 @@ class Records:
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
         return tuple(AuditRecord(r["at"], r["key"], r["action"], r["target"], r["detail"]) for r in rows)
+
+
+def insert_audit(connection: Connection, record: AuditRecord) -> None:
+    """In the transaction of what it tells of, so that neither is there without the other."""
+    values = {"at": record.at, "key": record.key, "action": record.action, "target": record.target[:200]}
+    connection.execute(insert(audit), [{**values, "detail": dict(record.detail)}])
 
 
 def _key_values(record: KeyRecord) -> dict[str, Any]:

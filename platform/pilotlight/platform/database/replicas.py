@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, Select, case, func, insert, select, update
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.platform.database.connection import Database, upsert
 from pilotlight.platform.database.schema import replica_intervals, replicas, start_phases
+from pilotlight.platform.database.usage import UsageFilter
 from pilotlight.platform.values import Desired, Interval, ReplicaRecord
 
 STARTS_KEPT = 20
@@ -71,14 +72,16 @@ class Replicas:
             rows = connection.execute(query.order_by(replica_intervals.c.start)).mappings().all()
         return tuple(_interval(row) for row in rows)
 
-    def seconds(self, group: str, since: float = 0.0) -> tuple[dict[str, Any], ...]:
-        """Replica-seconds summed by `function` or `key` (the key that caused the start), and state."""
+    def seconds(self, group: str, wanted: UsageFilter) -> dict[tuple[str, str], float]:
+        """Replica-seconds within the filter's time, by (group, state).
+
+        `group`: `function` gives `namespace/name`, `key` the key whose request caused the start, empty: none did.
+        """
         table = replica_intervals
         names = {"function": (table.c.namespace, table.c.function), "key": (table.c.caused_by,)}[group]
-        total = func.sum(table.c.end - table.c.start).label("seconds")
-        query = select(*names, table.c.state, total).where(table.c.end >= since).group_by(*names, table.c.state)
+        query = _filtered(select(*names, table.c.state, _within(wanted)), wanted).group_by(*names, table.c.state)
         with self._database.read() as connection:
-            return tuple(dict(row) for row in connection.execute(query).mappings())
+            return {("/".join(row[:-2]), row[-2]): row[-1] for row in connection.execute(query)}
 
     def started(self, replica: str, digest: str, kind: str, seconds: Mapping[str, float], now: float) -> None:
         """Keep how long each phase of a start took."""
@@ -96,6 +99,27 @@ class Replicas:
         )
         with self._database.read() as connection:
             return tuple(reversed(connection.execute(query).scalars().all()))
+
+
+def _within(wanted: UsageFilter) -> ColumnElement[float]:
+    """Sum of the intervals' parts between `since` and `until`."""
+    start, end = replica_intervals.c.start, replica_intervals.c.end
+    first = case((start < wanted.since, wanted.since), else_=start)
+    last = end if wanted.until is None else case((end > wanted.until, wanted.until), else_=end)
+    return func.sum(last - first)
+
+
+def _filtered(query: Select[Any], wanted: UsageFilter) -> Select[Any]:
+    table = replica_intervals
+    if wanted.namespaces is not None:
+        query = query.where(table.c.namespace.in_(sorted(wanted.namespaces)))
+    if wanted.function is not None:
+        query = query.where(table.c.namespace == wanted.function.namespace, table.c.function == wanted.function.name)
+    if wanted.key:
+        query = query.where(table.c.caused_by == wanted.key)
+    if wanted.until is not None:
+        query = query.where(table.c.start < wanted.until)
+    return query.where(table.c.end >= wanted.since)
 
 
 def _values(record: ReplicaRecord) -> dict[str, Any]:

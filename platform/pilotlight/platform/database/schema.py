@@ -17,6 +17,9 @@ from sqlalchemy import (
     Text,
 )
 
+REVISION = "0001"
+"""The newest of `migrations/versions/`; a database that has it is opened as it is."""
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(column_0_label)s",

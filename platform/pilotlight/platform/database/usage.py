@@ -20,7 +20,7 @@ ROWS_LIMIT = 1000
 
 @dataclass(frozen=True)
 class UsageFilter:
-    """Which rows; None and empty: all."""
+    """Which rows of the ledger, and which of the replicas' seconds; None and empty: all."""
 
     namespaces: frozenset[str] | None = None
     function: FunctionId | None = None
