@@ -161,14 +161,14 @@ class _Shell:
         async with self._bodies:
             await run_in_threadpool(guard.put, key, await _body(request, MANIFEST_LIMIT))
         if "/tags/" in key:
-            self._record(caller, "push", f"s3://{request.path_params['bucket']}/{key}")
+            await run_in_threadpool(self._record, caller, "push", f"s3://{request.path_params['bucket']}/{key}")
         return Response(status_code=204)
 
     async def delete_object(self, request: Request, caller: Caller) -> Response:
         guard, key = self._guard(request, caller), request.path_params["key"]
         await run_in_threadpool(guard.delete, key)
         if "/tags/" in key:
-            self._record(caller, "untag", f"s3://{request.path_params['bucket']}/{key}")
+            await run_in_threadpool(self._record, caller, "untag", f"s3://{request.path_params['bucket']}/{key}")
         return Response(status_code=204)
 
     async def post_upload(self, request: Request, caller: Caller) -> Response:
@@ -208,7 +208,7 @@ class _Shell:
         registry = self._registry(request)
         grace = _grace(await _body(request, 1000))
         collected = await run_in_threadpool(lambda: registry.gc(self._live(), grace))
-        self._record(caller, "collect", f"s3://{request.path_params['bucket']}")
+        await run_in_threadpool(self._record, caller, "collect", f"s3://{request.path_params['bucket']}")
         return JSONResponse(asdict(collected))
 
     def _registry(self, request: Request) -> Registry:
