@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from pilotlight.runtime import leftovers
 from pilotlight.runtime.board import STATUS_FILE, write_atomically
 from pilotlight.runtime.codec import LIMIT, BadDocumentError, dump, parse_status
 from pilotlight.runtime.control import SOCKET_FILE, short_path
@@ -83,6 +84,15 @@ def last_status(folder: Path) -> ReplicaStatus | None:
     if found.state in _ENDED or lives:
         return found
     return dataclasses.replace(found, state=ReplicaState.FAILED, message="its supervisor died", running=None)
+
+
+def clear(folder: Path) -> None:
+    """End what an engine left whose supervisor and guard were killed at one stroke; nothing where one of them lives.
+
+    Blocks for a moment; for a folder whose supervisor ended in order it only looks for a file.
+    """
+    if (folder / leftovers.RECORD_FILE).exists() and not alive(folder):
+        leftovers.end(folder)
 
 
 async def drain(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pilotlight.runtime import guard
 from pilotlight.runtime.engines.protocol import Launch
+from pilotlight.runtime.leftovers import Marks
 
 GRACE_SECONDS = 5.0
 """How long an engine that was asked to stop may take before it is killed."""
@@ -59,6 +60,11 @@ class EngineProcess:
         except OSError:
             return 0
         return int(children[0]) if children else 0
+
+    @property
+    def marks(self) -> Marks:
+        """Of the guard and of all that it starts; to be asked while the output is open."""
+        return Marks(self._process.pid, str(Path(f"/proc/self/fd/{self._output}").readlink()))
 
     @property
     def exit_code(self) -> int | None:

@@ -13,7 +13,7 @@ from logging import Logger
 from pathlib import Path
 from typing import TypeVar
 
-from pilotlight.runtime import guard
+from pilotlight.runtime import guard, leftovers
 from pilotlight.runtime.board import Board
 from pilotlight.runtime.enginehttp import EngineHttp, free_port, listens
 from pilotlight.runtime.enginelog import EngineLog
@@ -134,6 +134,7 @@ class Replica:
         self.board.enter(Phase.IMPORT)
         self._engine_log.lines.clear()
         self._process = EngineProcess.start(launch, self._hear)
+        leftovers.note(self._folder, self._process.marks)
         self._http = EngineHttp(place.port, self._spec.engine.key)
         self._log.info("engine started", extra={"port": place.port, "argv": list(launch.argv)})
         while not await self._up(place.port):
@@ -227,6 +228,7 @@ class Replica:
     async def _end_engine(self) -> None:
         if self._process is not None:
             await self._process.stop()
+            leftovers.forget(self._folder)
         self._engine_log.close()
         self._holdings.release()
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import IO
+
+import pytest
 
 from pilotlight.platform.embedded.cluster import ENDED_KEPT, EmbeddedCluster, processors
-from pilotlight.runtime.spec import EngineSpec, ReplicaSpec, ReplicaState
+from pilotlight.runtime import leftovers
+from pilotlight.runtime.board import STATUS_FILE
+from pilotlight.runtime.codec import dump
+from pilotlight.runtime.spec import EngineSpec, ReplicaSpec, ReplicaState, ReplicaStatus
 
 
 async def test_a_replica_that_was_never_started_is_missing(tmp_path: Path) -> None:
@@ -50,6 +58,34 @@ async def test_what_lies_around_and_does_not_run_is_no_stray(tmp_path: Path) -> 
 
     assert await cluster.strays([]) == ()
     assert not (folder / "spec.json").exists()
+
+
+def _leave_behind(folder: Path) -> IO[bytes]:
+    """Note the marks of a guard that is dead, and of its child, which lives; the output of both."""
+    program = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    dead = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True)
+    assert dead.stdout is not None
+    dead.wait()
+    output = Path(f"/proc/self/fd/{dead.stdout.fileno()}").readlink()
+    leftovers.note(folder, leftovers.Marks(dead.pid, str(output)))
+    return dead.stdout
+
+
+@pytest.mark.parametrize("seen_by", ["observe", "strays"])
+async def test_what_an_engine_left_is_ended_when_its_supervisor_is_found_dead(tmp_path: Path, seen_by: str) -> None:
+    cluster = EmbeddedCluster(tmp_path / "replicas")
+    folder = tmp_path / "replicas" / "r1"
+    folder.mkdir()
+    (folder / STATUS_FILE).write_bytes(dump(ReplicaStatus("r1", "b-00001", ReplicaState.READY)))
+    output = _leave_behind(folder)
+
+    if seen_by == "observe":
+        assert (await cluster.observe(["r1"]))["r1"].message == "its supervisor died"
+    else:
+        assert await cluster.strays([]) == ()
+    with output:
+        assert output.read() == b""  # nobody holds the other end any more
+    assert not (folder / leftovers.RECORD_FILE).exists()
 
 
 def test_processors_are_those_that_this_process_may_use() -> None:

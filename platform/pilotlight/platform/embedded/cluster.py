@@ -74,6 +74,8 @@ class EmbeddedCluster:
         except TimeoutError:
             status = await asyncio.to_thread(client.last_status, folder)
         if status is not None:
+            if status.state is ReplicaState.FAILED:
+                await asyncio.to_thread(client.clear, folder)
             return status
         pid, created_at = self._launched.get(replica, (0, time.time()))
         if await asyncio.to_thread(client.alive, folder, pid):
@@ -91,6 +93,7 @@ class EmbeddedCluster:
         running = [path.name for path in folders if client.alive(path)]
         for path in folders:
             if path.name not in running:
+                client.clear(path)
                 (path / client.SPEC_FILE).unlink(missing_ok=True)
         return tuple(running)
 
