@@ -10,16 +10,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from pilotlight.platform.demo.model import minilm_folder
 from pilotlight.runtime import client, guard
 from pilotlight.runtime.engines.vllm_key import IN_FLIGHT
 from pilotlight.runtime.metrics import scrape
-from pilotlight.runtime.spec import EngineSpec, Phase, ReplicaSpec, ReplicaState, ReplicaStatus
+from pilotlight.runtime.spec import AdapterSpec, EngineSpec, Phase, ReplicaSpec, ReplicaState, ReplicaStatus
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import Registry, Supervised
@@ -77,6 +80,31 @@ def _ask(status: ReplicaStatus, path: str, body: Mapping[str, object] | None, ke
             return error.code, error.read()
 
 
+def _lora(config: Mapping[str, int]) -> dict[str, bytes | Path]:
+    """An adapter of rank 8 for every layer's q_proj and v_proj, random and so large that it drowns the base."""
+    hidden, size = config["hidden_size"], config["hidden_size"] // config["num_attention_heads"]
+    widths = {"q_proj": hidden, "v_proj": size * config["num_key_value_heads"]}
+    random = np.random.default_rng(7)
+    tensors = {}
+    for layer, (name, width) in product(range(config["num_hidden_layers"]), widths.items()):
+        prefix = f"base_model.model.model.layers.{layer}.self_attn.{name}"
+        tensors[f"{prefix}.lora_A.weight"] = random.standard_normal((8, hidden), np.float32)
+        tensors[f"{prefix}.lora_B.weight"] = random.standard_normal((width, 8), np.float32)
+    described = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": list(widths), "bias": "none"}
+    return {"adapter_config.json": json.dumps(described).encode(), "adapter_model.safetensors": save(tensors)}
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _kill_at_one_stroke(*processes: int) -> None:
+    """None of them does anything at the end of another, as when a whole group is killed."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in processes:
+            os.kill(pid, number)
+
+
 async def test_from_the_registry_to_an_answer_and_a_drain_that_lets_a_stream_finish(
     supervised: Supervised, registry: Registry, node_cache: Path, smollm2: Path, processes: Processes
 ) -> None:
@@ -115,11 +143,21 @@ async def test_from_the_registry_to_an_answer_and_a_drain_that_lets_a_stream_fin
     assert processes() == set()
 
 
-async def test_a_killed_engine_is_told_and_none_of_its_processes_is_left(
+async def test_an_adapter_answers_beside_its_base_and_a_killed_engine_is_told_and_leaves_nothing(
     supervised: Supervised, registry: Registry, node_cache: Path, smollm2: Path, processes: Processes
 ) -> None:
-    supervised.launch(_spec(supervised, registry, node_cache, smollm2))
+    spec = _spec(supervised, registry, node_cache, smollm2)
+    adapter = registry.put(_lora(json.loads((smollm2 / "config.json").read_bytes())), kind="adapter")
+    supervised.launch(replace(spec, adapters=(AdapterSpec("loud", adapter.digest),)))
     status = await supervised.reach(ReplicaState.READY)
+    answers = {}
+    for name in ("chat", "loud"):
+        code, answer = _ask(status, "/v1/chat/completions", _QUESTION | {"model": name})
+        assert code == 200, answer
+        answers[name] = json.loads(answer)["choices"][0]["message"]["content"]
+    assert answers["chat"] == "The capital of France is Paris."
+    assert answers["loud"] != answers["chat"]
+
     os.kill(status.engine_pid, signal.SIGKILL)
     failed = await supervised.reach(ReplicaState.FAILED)
     assert failed.message.startswith("the engine died while it served: the engine was killed")
@@ -128,15 +166,16 @@ async def test_a_killed_engine_is_told_and_none_of_its_processes_is_left(
     assert processes() == set()
 
 
-async def test_a_killed_supervisor_leaves_none_of_the_engines_processes(
+async def test_a_supervisor_and_a_guard_killed_at_one_stroke_leave_nothing(
     supervised: Supervised, registry: Registry, node_cache: Path, smollm2: Path, processes: Processes, until: Until
 ) -> None:
     supervised.launch(_spec(supervised, registry, node_cache, smollm2))
-    await supervised.until(lambda status: status.phases[-1].name is Phase.LOAD)
+    await supervised.reach(ReplicaState.READY)
     assert len(processes()) >= 5  # supervisor, guard, and at least three of the engine
-    os.kill(supervised.pid, signal.SIGKILL)
-    until(lambda: not guard.reap() and not processes(), "the end of all processes")
+    _kill_at_one_stroke(supervised.pid, _children(supervised.pid)[0])
     assert (await supervised.ended()).message == "its supervisor died"
+    client.clear(supervised.folder)
+    until(lambda: guard.reap() is not None and not processes(), "the end of all processes")
 
 
 async def test_weights_that_do_not_match_their_config_fail_the_start_with_a_sentence(

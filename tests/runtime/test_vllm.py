@@ -138,16 +138,26 @@ def test_an_embedder_is_run_as_one_and_warmed_on_its_route() -> None:
     assert json.loads(request.body)["model"] == "team-a/chat"
 
 
-def test_adapters_are_served_with_the_smallest_rank_the_engine_has_for_them(tmp_path: Path) -> None:
-    folders = {}
+@pytest.fixture
+def with_adapters(tmp_path: Path) -> Place:
     for name, rank in (("legal", 12), ("medical", 33)):
-        folders[name] = tmp_path / name
-        folders[name].mkdir()
-        (folders[name] / "adapter_config.json").write_text(json.dumps({"r": rank}))
-    line = command(_SPEC, replace(_PLACE, adapters=folders))
-    assert _after(line, "--max-lora-rank") == "64"
-    assert _after(line, "--max-loras") == "2"
-    assert line[-2:] == (f"legal={folders['legal']}", f"medical={folders['medical']}")
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    return replace(_PLACE, adapters={name: tmp_path / name for name in ("legal", "medical")})
+
+
+def test_adapters_are_served_with_the_smallest_rank_the_engine_has_for_them(with_adapters: Place) -> None:
+    line = command(_SPEC, with_adapters)
+    assert {"--enable-lora", "--max-lora-rank=64", "--max-loras=2"} <= set(line)
+    assert line[-2:] == tuple(f"{name}={folder}" for name, folder in with_adapters.adapters.items())
+
+
+def test_bounds_of_adapters_that_the_function_sets_are_kept(with_adapters: Place) -> None:
+    line = command(_with({"max_loras": 1, "max_lora_rank": 128}), with_adapters)
+    assert {argument for argument in line if argument.startswith("--max-lora")} == {
+        "--max-lora-rank=128",
+        "--max-loras=1",
+    }
 
 
 @pytest.mark.parametrize("config", ["", "{}", '{"r": 0}', '{"r": true}', '{"r": 513}'])

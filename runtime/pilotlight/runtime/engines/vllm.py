@@ -106,7 +106,7 @@ def command(spec: ReplicaSpec, place: Place) -> tuple[str, ...]:
     line += ["--disable-fastapi-docs", "--disable-uvicorn-access-log"]
     for name, value in (_defaults(spec) | dict(spec.engine.options)).items():
         line += _flag(name, value)
-    return (*line, *_adapters(place))
+    return (*line, *_adapters(place, spec.engine.options))
 
 
 def environment(spec: ReplicaSpec, place: Place, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -155,7 +155,8 @@ def _flag(name: str, value: object) -> list[str]:
     return [f"{flag}={value}"]  # joined: a value that begins with a dash stays a value
 
 
-def _adapters(place: Place) -> list[str]:
+def _adapters(place: Place, chosen: Mapping[str, object]) -> list[str]:
+    """Flags of the adapters; bounds that the spec's options name stand there already."""
     if not place.adapters:
         return []
     ranks = [_rank(folder) for folder in place.adapters.values()]
@@ -163,7 +164,9 @@ def _adapters(place: Place) -> list[str]:
     if rank is None:
         raise BadEngineSpecError(f"adapter rank {max(ranks)} is more than the engine's {_LORA_RANKS[-1]}")
     modules = [f"{name}={folder}" for name, folder in place.adapters.items()]
-    return ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(len(modules)), "--lora-modules", *modules]
+    bounds = {"max_lora_rank": rank, "max_loras": len(modules)}
+    flags = [flag for name, value in bounds.items() if name not in chosen for flag in _flag(name, value)]
+    return ["--enable-lora", *flags, "--lora-modules", *modules]
 
 
 def _rank(folder: Path) -> int:
