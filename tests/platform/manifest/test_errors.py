@@ -91,6 +91,11 @@ def refused(text: str) -> list[str]:
             id="an adapter twice",
         ),
         pytest.param(
+            "  adapters: [{name: legal, model: s3://models/y}, {name: chat, model: s3://models/z}]",
+            "fn.yaml:6: spec.adapters[1].name: is the function's own name; expected another name",
+            id="an adapter named as its function",
+        ),
+        pytest.param(
             "  adapters: [{name: '', model: s3://models/y}]",
             'fn.yaml:6: spec.adapters[0].name: is ""; expected at least 1 character',
             id="an adapter without a name",

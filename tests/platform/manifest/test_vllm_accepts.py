@@ -62,7 +62,7 @@ def _engine(options: dict[str, object]) -> Engine:
         "spec": {
             "model": "s3://models/x",
             "resources": {"accelerator": "nvidia-h100"},
-            "adapters": [{"name": "a", "model": "s3://models/y"}],
+            "adapters": [{"name": "b", "model": "s3://models/y"}],
             "engine": options,
         },
     }

@@ -164,7 +164,7 @@ class Spec(_Ruled):
             )
 
 
-class Function(Part):
+class Function(_Ruled):
     """A serverless function for a language model."""
 
     api_version: Literal["pilotlight.dev/v1alpha1"]
@@ -173,6 +173,12 @@ class Function(Part):
     """What the document declares."""
     metadata: Metadata
     spec: Spec
+
+    def _problems(self) -> Iterator[Problem]:
+        for number, adapter in enumerate(self.spec.adapters):
+            if adapter.name == self.metadata.name:
+                # The engine serves both under one name, and would answer with the base model.
+                yield Problem(f"spec.adapters.{number}.name", "is the function's own name", "another name")
 
     @property
     def full_name(self) -> str:
