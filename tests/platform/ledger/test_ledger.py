@@ -130,6 +130,15 @@ def test_the_journal_is_cut_behind_the_database(tmp_path: Path, rows: UsageRows)
     ledger.close()
 
 
+def test_half_a_surrogate_pair_in_a_reason_holds_up_no_row(tmp_path: Path, rows: UsageRows) -> None:
+    ledger = Ledger(tmp_path / "ledger", rows, NEVER)
+    ledger.finished(usage("r1", outcome="rejected", reason="role is '\ud800'"))
+    ledger.finished(usage("r2", outcome="ok"))
+    ledger.close()
+
+    assert {name: row.reason for name, row in by_request(rows).items()} == {"r1": "role is '?'", "r2": ""}
+
+
 def test_an_admission_that_cannot_be_written_is_refused(tmp_path: Path, rows: UsageRows) -> None:
     ledger = Ledger(tmp_path / "ledger", rows, NEVER)
     full = os.open("/dev/full", os.O_WRONLY)

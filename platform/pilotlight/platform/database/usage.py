@@ -107,7 +107,8 @@ def _values(row: Usage) -> dict[str, Any]:
         "cold": row.cold,
         "outcome": row.outcome,
         "status": row.status,
-        "reason": row.reason,
+        # It may quote a caller, whose JSON may hold half a surrogate pair: no database takes that.
+        "reason": row.reason.encode("utf-8", "replace").decode(),
     }
 
 

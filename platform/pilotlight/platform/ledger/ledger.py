@@ -123,6 +123,8 @@ class Ledger:
                 self.flush()
             except (DatabaseError, OSError) as error:
                 log.error("ledger flush failed; it is tried again", error=str(error))
+            except Exception:  # without this thread no row would ever be written again
+                log.exception("ledger flush failed; it is tried again")
 
 
 def _replay(folder: Path, rows: UsageRows) -> Replayed:
