@@ -265,3 +265,7 @@ class TestDocument:
         assert not re.search(r'(src|href)="(https?:)?//', answer.text)
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert f"{API}/usage/rows" in answer.text
+        assert "`" not in answer.text
+        links = set(re.findall(r'href="#([^"]+)"', answer.text))
+        assert {"KeyIn", "Function", "ErrorOut"} <= links
+        assert links <= set(re.findall(r'id="([^"]+)"', answer.text))

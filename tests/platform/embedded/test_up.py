@@ -69,26 +69,13 @@ def test_no_more_than_allowed_are_held(make_up: Make) -> None:
     assert int(refused.headers["retry-after"]) > 0
 
 
-def test_a_second_platform_on_the_same_folder_is_refused(make_up: Make) -> None:
-    make_up()
-
+def test_a_second_platform_on_the_same_folder_is_refused(up: Any) -> None:
     with pytest.raises(RuntimeError, match=r"a platform runs on .* already, at http"):
-        make_up()
-
-
-def test_a_clean_end_ends_every_replica(make_up: Make) -> None:
-    up = make_up()
-    up.deploy("chat")
-    assert up.chat("chat").status_code == 200
-    assert up.processes()
-
-    assert up.stop() == 0
-
-    assert up.processes() == []
+        type(up)(up.state)
 
 
 class TestKill9:
-    def test_replicas_are_adopted_and_functions_are_still_there(self, make_up: Make) -> None:
+    def test_replicas_are_adopted_and_end_with_the_platform_that_adopted_them(self, make_up: Make) -> None:
         up = make_up()
         up.deploy("chat")
         assert up.chat("chat").status_code == 200
@@ -105,6 +92,11 @@ class TestKill9:
         assert answer.headers["x-pilotlight-start"] == "warm"
         assert len(up.replicas("chat")) == 1
         assert [row["outcome"] for row in up.items("usage/rows")] == ["ok", "ok"]
+        assert up.processes()
+
+        assert up.stop() == 0
+
+        assert up.processes() == []
 
     def test_a_stream_under_way_has_its_row_with_the_last_counts(self, make_up: Make, wait_until: Wait) -> None:
         up = make_up()
