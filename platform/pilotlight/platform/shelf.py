@@ -151,5 +151,8 @@ class Shelf:
         except StoreError as error:
             raise UnavailableError(f"the model store does not give {path} of {found.reference}: {error}") from error
         if sha256(data) != digest:
-            raise UnavailableError(f"{path} of {found.reference} is corrupt in the registry; push the model again")
+            raise UnavailableError(
+                f"{path} of {found.reference} is corrupt in the registry; `pilotlight models verify --repair"
+                f" {found.reference}` removes it, then push the model again"
+            )
         return data

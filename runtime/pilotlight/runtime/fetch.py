@@ -45,7 +45,7 @@ class DigestMismatchError(Exception):
     def __init__(self, file: ModelFile, actual: str) -> None:
         super().__init__(
             f"model file {file.path!r} is corrupt in the registry: expected {file.digest}, got {actual};"
-            " push the model again"
+            " find it with `pilotlight models verify --repair`, then push the model again"
         )
         self.file, self.actual = file, actual
 

@@ -364,7 +364,7 @@ def test_a_damaged_model_is_found_out(here: Cli, model: Path, platform_state: Pa
     ended = here("models", "verify", "s3://models/damaged:v1")
 
     assert ended.code == 1
-    assert ended.err.startswith("error: s3://models/damaged:v1 is damaged; push it again\n")
+    assert ended.err.startswith("error: s3://models/damaged:v1 is damaged; give --repair, then push it again\n")
 
 
 def test_a_collection_tells_what_it_took(here: Cli) -> None:

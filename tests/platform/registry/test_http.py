@@ -134,6 +134,25 @@ def test_what_is_seen_is_recorded(open_remote: Open, make_model: MakeModel, reco
     assert recorded == [("push", subject), ("untag", subject)]
 
 
+def test_a_file_is_deleted_only_when_it_is_corrupt_and_only_by_its_owner(
+    open_remote: Open, make_model: MakeModel, registry: Registry, recorded: list[tuple[str, str]]
+) -> None:
+    manifest = remote(open_remote).push(make_model(), REF)
+    key = blob_key(manifest.files[2].digest)
+    with pytest.raises(NotAllowedError, match="cannot be deleted"):
+        open_remote("a").delete(key)
+    registry.store.put(key, b"[]")
+    with pytest.raises(NotAllowedError):
+        open_remote("b").delete(key)
+    with pytest.raises(ObjectNotFoundError):
+        open_remote("b", "team-b/tiny").delete(key)
+    (problem,) = remote(open_remote).verify(REF, repair=True).problems
+    assert problem.startswith("tokenizer.json is corrupt")
+    assert recorded[-1] == ("repair", f"s3://models/{key}")
+    remote(open_remote).push(make_model(), REF)
+    assert remote(open_remote).verify(REF).problems == ()
+
+
 def test_a_foreign_namespace_is_neither_read_nor_pushed(open_remote: Open, make_model: MakeModel) -> None:
     manifest = remote(open_remote).push(make_model(), REF)
     stranger = remote(open_remote, "b")

@@ -183,15 +183,42 @@ def test_a_corrupted_file_is_refused_by_its_digest(registry: Registry, make_mode
     manifest = registry.push(make_model(), REF)
     assert registry.verify(REF).problems == ()
     file = manifest.files[1]
-    data = bytearray(read_small(registry.store, blob_key(file.digest), 10**6))
-    data[-1] ^= 1
-    registry.store.put(blob_key(file.digest), bytes(data))
+    _corrupt(registry.store, file.digest)
     with pytest.raises(ObjectCorruptError, match=r"model\.safetensors") as caught:
         registry.pull(REF, tmp_path / "out")
     assert caught.value.expected == file.digest
     assert not (tmp_path / "out/model.safetensors").exists()
     (problem,) = registry.verify(REF).problems
     assert "model.safetensors" in problem
+
+
+def _corrupt(store: ObjectStore, digest: str) -> None:
+    """Turn a bit of the object, whose size stays."""
+    data = bytearray(read_small(store, blob_key(digest), 10**6))
+    data[-1] ^= 1
+    store.put(blob_key(digest), bytes(data))
+
+
+def test_what_is_corrupt_is_removed_by_a_repair_and_brought_anew_by_a_push(
+    registry: Registry, make_model: MakeModel
+) -> None:
+    manifest = registry.push(make_model(), REF)
+    _corrupt(registry.store, manifest.files[1].digest)
+    _corrupt(registry.store, manifest.digest)
+    first, second = registry.verify(REF, repair=True).problems
+    assert "model.safetensors is corrupt" in first
+    assert first.endswith("it was removed")
+    assert "the model's manifest is corrupt" in second
+    assert len(registry.verify(REF).problems) == 2
+    registry.push(make_model(), REF)
+    assert registry.verify(REF).problems == ()
+
+
+def test_a_file_of_another_size_is_found_by_verify(registry: Registry, make_model: MakeModel) -> None:
+    manifest = registry.push(make_model(), REF)
+    registry.store.put(blob_key(manifest.files[2].digest), b"{} ")
+    (problem,) = registry.verify(REF).problems
+    assert problem == "tokenizer.json has 3 bytes in the registry, expected 2"
 
 
 def test_a_missing_file_is_found_by_verify(registry: Registry, make_model: MakeModel) -> None:

@@ -97,18 +97,26 @@ def tag(
 
 
 @app.command()
-def verify(context: typer.Context, ref: Ref, as_json: AsJson = False) -> None:
+def verify(
+    context: typer.Context,
+    ref: Ref,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove corrupt files, so that a push sends them anew.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Read every byte of a model again and compare it with its digest."""
     from pilotlight.platform.cli.transfers import parse_ref, watched
 
     wanted = parse_ref(ref)
     with watched(shown=not as_json) as report:
-        found = registry(context, wanted).verify(wanted, report)
+        found = registry(context, wanted).verify(wanted, report, repair=repair)
     if as_json:
         facts = {"digest": found.digest, "files": found.files, "size": found.bytes, "problems": list(found.problems)}
         show_value(facts, Form.JSON)
     if found.problems:
-        raise CommandError(f"{wanted} is damaged; push it again", details=found.problems)
+        advice = "push it again" if repair else "give --repair, then push it again"
+        raise CommandError(f"{wanted} is damaged; {advice}", details=found.problems)
     if not as_json:
         print(f"{wanted} is right: {found.files} files, {size(found.bytes)}, {found.digest}")
 

@@ -108,7 +108,12 @@ class Guard:
         writers[place.kind](key, place, data)
 
     def delete(self, key: str) -> None:
-        if self._pushable(key).kind not in (Kind.TAG, Kind.PENDING_MANIFEST):
+        """A tag or a pin; a file only when it is corrupt, which is looked at again: then it is of no use to anyone."""
+        place = self._pushable(key)
+        if place.kind is Kind.BLOB:
+            self._check_readable(key)
+        sound = place.kind is Kind.BLOB and self._digest_of(key) == place.digest
+        if sound or place.kind not in (Kind.TAG, Kind.PENDING_MANIFEST, Kind.BLOB):
             raise NotAllowedError(f"{key} cannot be deleted; files go with a garbage collection")
         self._store.delete(key)
 

@@ -79,7 +79,7 @@ Authorize = Callable[[Request], Awaitable[Caller]]
 """Says who calls; raises Starlette's HTTPException (401) for nobody."""
 RegistryForBucket = Callable[[str], Registry | None]
 Record = Callable[[Caller, str, str], None]
-"""Told of every change that can be seen: caller, action (push, untag, collect), and what it was done to."""
+"""Told of every change that can be seen: caller, action (push, untag, repair, collect), and what it was done to."""
 
 
 def registry_routes(
@@ -167,8 +167,9 @@ class _Shell:
     async def delete_object(self, request: Request, caller: Caller) -> Response:
         guard, key = self._guard(request, caller), request.path_params["key"]
         await run_in_threadpool(guard.delete, key)
-        if "/tags/" in key:
-            await run_in_threadpool(self._record, caller, "untag", f"s3://{request.path_params['bucket']}/{key}")
+        if "/manifests/" not in key:
+            action = "untag" if "/tags/" in key else "repair"
+            await run_in_threadpool(self._record, caller, action, f"s3://{request.path_params['bucket']}/{key}")
         return Response(status_code=204)
 
     async def post_upload(self, request: Request, caller: Caller) -> Response:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pilotlight.platform.registry.collection import GRACE_SECONDS, Collected, Collector
-from pilotlight.platform.registry.errors import BadReferenceError, IncompleteModelError, ModelNotFoundError
+from pilotlight.platform.registry.errors import BadReferenceError, ModelNotFoundError
 from pilotlight.platform.registry.inspection import Inspected, inspect_folder
 from pilotlight.platform.registry.layout import Kind, blob_key, manifest_key, parse_key, tag_key
 from pilotlight.platform.registry.push import WORKERS, Counter, Report, commit, push_files, wait_for_lease
@@ -131,12 +132,13 @@ class Registry:
             list(pool.map(lambda file: self._pull(file, folder, counter), found.manifest.files))
         return found
 
-    def verify(self, ref: ModelRef, report: Report | None = None) -> Verified:
-        """Read every byte of the model again."""
+    def verify(self, ref: ModelRef, report: Report | None = None, *, repair: bool = False) -> Verified:
+        """Read every byte of the model again; `repair` removes what is corrupt, so that a push brings it anew."""
         manifest = self.resolve(ref).manifest
-        counter = Counter("verify", manifest.size, report)
+        itself = ModelFile("the model's manifest", len(manifest.encoded), manifest.digest)  # what replicas fetch first
+        look = partial(self._problem, counter=Counter("verify", manifest.size + itself.size, report), repair=repair)
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="verify") as pool:
-            problems = [text for text in pool.map(lambda file: self._problem(file, counter), manifest.files) if text]
+            problems = [text for text in pool.map(look, (*manifest.files, itself)) if text]
         return Verified(manifest.digest, len(manifest.files), manifest.size, tuple(problems))
 
     def gc(self, live: Iterable[str], grace: float = GRACE_SECONDS) -> Collected:
@@ -186,25 +188,32 @@ class Registry:
             os.fsync(out.fileno())
         _compare(file, f"sha256:{digest.hexdigest()}")
 
-    def _problem(self, file: ModelFile, counter: Counter) -> str:
-        digest = hashlib.sha256()
+    def _problem(self, file: ModelFile, counter: Counter, *, repair: bool) -> str:
         try:
-            if self._store.stat(blob_key(file.digest)).size != file.size:
-                raise IncompleteModelError(f"{file.path}: the stored file has another size")
-            for chunk in self._store.read(blob_key(file.digest), 0, file.size):
-                digest.update(chunk)
-                counter.add(len(chunk), file.path)
-            _compare(file, f"sha256:{digest.hexdigest()}")
-        except (StoreError, IncompleteModelError) as error:
+            self._check_bytes(file, counter)
+        except ObjectCorruptError as error:
+            if not repair:
+                return str(error)
+            self._store.delete(blob_key(file.digest))
+            return f"{error}; it was removed"
+        except StoreError as error:
             return f"{file.path}: {error}"
         return ""
+
+    def _check_bytes(self, file: ModelFile, counter: Counter) -> None:
+        key, digest = blob_key(file.digest), hashlib.sha256()
+        if (size := self._store.stat(key).size) != file.size:
+            raise ObjectCorruptError(f"{file.path} has {size} bytes in the registry, expected {file.size}", key=key)
+        for chunk in self._store.read(key, 0, file.size):
+            digest.update(chunk)
+            counter.add(len(chunk), file.path)
+        _compare(file, f"sha256:{digest.hexdigest()}")
 
 
 def _compare(file: ModelFile, actual: str) -> None:
     if actual != file.digest:
         raise ObjectCorruptError(
-            f"{file.path} is corrupt in the registry: its bytes have digest {actual}, expected {file.digest};"
-            f" remove {blob_key(file.digest)} from the store and push the model again",
+            f"{file.path} is corrupt in the registry: its bytes have digest {actual}, expected {file.digest}",
             key=blob_key(file.digest),
             expected=file.digest,
             actual=actual,

@@ -92,7 +92,7 @@ class RemoteStore:
             yield ObjectInfo(str(item["key"]), int(item["size"]), float(item["modified"]))
 
     def delete(self, key: str) -> None:
-        self._send("DELETE", "objects", check_key(key))
+        self._send("DELETE", "objects", check_key(key), patience=3600)  # a corrupt file is read again first
 
     def move(self, source: str, target: str) -> None:
         raise StoreDeniedError(f"{source!r} cannot be moved to {target!r} through the platform", key=source)
