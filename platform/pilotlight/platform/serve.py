@@ -51,6 +51,9 @@ from pilotlight.recommender import Machine
 THREADS = 32
 BACKLOG = 4096
 """Connections that the kernel keeps for us; of a burst beyond it, clients try again only seconds later."""
+DOORS = 16
+"""Connections accepted in one turn of the event loop; libuv accepts one by listening descriptor, and turns are long
+while hundreds of streams run."""
 STOP_SECONDS = 15.0
 """How long replicas may take to be gone after they were stopped."""
 
@@ -216,7 +219,7 @@ async def _serve(
         loop.add_signal_handler(name, ended.set)
     control = await platform.start()
     server = _server(platform.app(loop))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    serving = asyncio.create_task(server.serve(sockets=_doors(listener)))
     try:
         url = _url(settings.host, listener)
         folder.announce(url)
@@ -278,6 +281,11 @@ def _listen(host: str, port: int) -> socket.socket:
         raise
     listener.set_inheritable(False)
     return listener
+
+
+def _doors(listener: socket.socket) -> list[socket.socket]:
+    """The same listening socket under several descriptors."""
+    return [listener, *(listener.dup() for _ in range(DOORS - 1))]
 
 
 def _url(host: str, listener: socket.socket) -> str:
