@@ -15,9 +15,11 @@ class ManualClock:
 
     def __init__(self, now: float = 1_790_000_000.0) -> None:
         self.time = now
+        self.set_by = 0.0
+        """How far somebody has set the wall clock."""
 
     def now(self) -> float:
-        return self.time
+        return self.time + self.set_by
 
     def monotonic(self) -> float:
         return self.time

@@ -453,17 +453,25 @@ class TestWhenTheDatabaseFails:
         assert ("serving", 1.0, 2.0) in parts
 
 
-async def test_a_clock_that_is_set_back_keeps_the_books_going(stage: Stage, template: Template) -> None:
-    await stage.ready(template)
-    stage.clock.time -= 3600
-    await stage.loop.round()
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_that_is_set_keeps_the_books_and_ends_what_leaves(
+    stage: Stage, template: Template, hours: int
+) -> None:
+    name = await stage.ready(template, keep_alive_seconds=1e6)
+    stage.clock.set_by = hours * 3600.0
     stage.clock.time += 6
+    await stage.loop.round()
+    assert sum(part.end - part.start for part in stage.stores.replicas.intervals(CHAT)) == 6.0
 
+    stage.functions.delete(CHAT, stage.clock.now())
+    stage.demand(0, 1, **{name: 1})
+    stage.loop.changed()
+    await stage.loop.round()
+    stage.clock.set_by = 0.0
+    stage.clock.time += 31
     await stage.loop.round()
 
-    intervals = stage.stores.replicas.intervals(CHAT)
-    assert all(interval.end >= interval.start for interval in intervals)
-    assert stage.loop.known.live
+    assert stage.cluster.calls[-1] == ("stop", name)
 
 
 async def test_the_end_asks_again_until_a_replica_has_heard(stage: Stage, template: Template) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,10 +23,12 @@ def test_a_life_is_split_where_the_state_changes() -> None:
     moments = [(1.0, "starting"), (2.0, "starting"), (3.0, "serving"), (5.0, "idle"), (9.0, "idle")]
     state = Open()
     closed: list[Interval] = []
+    before = 0.0
     for now, name in moments:
-        state = step(state, [sight(name)], now)
+        state = step(state, [sight(name)], now, now - before)
+        before = now
         closed += state.closed
-    state = step(state, [], 10.0)
+    state = step(state, [], 10.0, 1.0)
     closed += state.closed
 
     assert [(part.state, part.start, part.end) for part in closed] == [
@@ -42,9 +45,19 @@ def test_an_adopted_replica_goes_on_in_its_last_interval() -> None:
     last = Interval("r", CHAT, "chat-00001", "idle", 3, 8)
     gone = Interval("old", CHAT, "chat-00001", "idle", 0, 2)
 
-    state = step(resume([last, first, gone], frozenset({"r"})), [sight("idle")], 20.0)
+    state = step(resume([last, first, gone], frozenset({"r"}), 19.0), [sight("idle")], 20.0, 1.0)
 
     assert state.current == {"r": Interval("r", CHAT, "chat-00001", "idle", 3, 20.0)}
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_makes_no_seconds_and_loses_none(jump: float) -> None:
+    state = step(Open(), [sight("idle", since=100.0)], 100.0, 0.0)
+    state = step(state, [sight("idle")], 101.0 + jump, 1.0)
+    state = step(state, [sight("serving")], 103.0 + jump, 2.0)
+
+    assert [part.end - part.start for part in state.closed] == [3.0]
+    assert state.current["r"].start == state.closed[0].end
 
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.sampled_from(["starting", "serving", "idle", "gone"])), max_size=40))
@@ -53,7 +66,7 @@ def test_intervals_of_one_life_touch(steps: list[tuple[float, str]]) -> None:
     parts: list[Interval] = []
     for wait, name in steps:
         now += wait
-        state = step(state, [] if name == "gone" else [sight(name, since=100.0)], now)
+        state = step(state, [] if name == "gone" else [sight(name, since=100.0)], now, wait)
         parts += state.closed
         if name == "gone":
             break

@@ -29,12 +29,14 @@ class Bookkeeper:
         self._known = known
         self._open = Open()
         self._closed: list[Interval] = []
-        self._accounted = 0.0
+        self._looked: float | None = None
+        self._written = -ACCOUNT_SECONDS
 
-    async def resume(self, now: float) -> None:
+    async def resume(self, now: float, monotonic: float) -> None:
         """Go on with the intervals of adopted replicas."""
         intervals = await asyncio.to_thread(self._replicas.intervals, None, now - RESUME_SECONDS)
-        self._open = resume(intervals, frozenset(self._known.live))
+        self._open = resume(intervals, frozenset(self._known.live), now)
+        self._looked = monotonic
 
     async def record(self, result: Plan, now: float) -> None:
         """Decisions that differ from the last one, and every eviction."""
@@ -68,14 +70,16 @@ class Bookkeeper:
         }
         return DecisionRecord(now, owner, live.record.revision, left, "evicted", action.reason, inputs)
 
-    async def account(self, sights: Iterable[Sight], now: float) -> None:
+    async def account(self, sights: Iterable[Sight], now: float, monotonic: float) -> None:
         """Take note of a look; what could not be written is written with the next."""
-        self._open = step(self._open, sights, now)
+        elapsed = 0.0 if self._looked is None else monotonic - self._looked
+        self._looked = monotonic
+        self._open = step(self._open, sights, now, elapsed)
         self._closed += self._open.closed
-        due = abs(now - self._accounted) >= ACCOUNT_SECONDS  # the clock may have been set back
+        due = monotonic - self._written >= ACCOUNT_SECONDS
         batch = [*self._closed, *(self._open.current.values() if due else ())]
         if batch:
             await asyncio.to_thread(self._replicas.write_intervals, batch)
             self._closed.clear()
         if due:
-            self._accounted = now
+            self._written = monotonic

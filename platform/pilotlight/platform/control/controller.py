@@ -94,7 +94,6 @@ class Controller:
         self._woken: set[FunctionId] = set()
         self._waiting: list[asyncio.Future[None]] = []
         self._dirty = True
-        self._began = clock.now()
         self._observer = Observer(cluster, stores.replicas, self.known)
         self._books = Bookkeeper(stores.records, stores.replicas, self.known)
 
@@ -131,8 +130,8 @@ class Controller:
         for stray in await self._cluster.strays(self.known.live):
             log.warning("stray replica is ended", replica=stray)
             await self._cluster.stop(stray)
-        await self._books.resume(self._began)
         await self._observer.absorb(self._clock.now())
+        await self._books.resume(self._clock.now(), self._clock.monotonic())
         self._memories()
         for function in self.known.functions.values():
             memory = self.known.memory[function.id]
@@ -160,7 +159,7 @@ class Controller:
             await asyncio.gather(*(self._cluster.stop(name) for name in tuple(self.known.live)))
             await asyncio.sleep(STARTING_TICK_SECONDS)
             await self._observer.absorb(self._clock.now())
-        await self._books.account((), self._clock.now())
+        await self._books.account((), self._clock.now(), self._clock.monotonic())
 
     async def round(self) -> None:
         """One look and what follows from it."""
@@ -178,7 +177,7 @@ class Controller:
         await self._act(result, now)
         await self._send_off(self._clock.monotonic())
         await self._books.record(result, now)
-        await self._books.account(self._sights(), now)
+        await self._books.account(self._sights(), now, self._clock.monotonic())
 
     def _tell(self, waiting: Iterable[asyncio.Future[None]]) -> None:
         """Those who waited for this round; whoever came since waits for the next, as all do when a round fails."""

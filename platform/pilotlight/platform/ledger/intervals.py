@@ -30,8 +30,15 @@ class Open:
     closed: tuple[Interval, ...] = ()
 
 
-def step(before: Open, seen: Iterable[Sight], now: float) -> Open:
-    """Extend, change or end intervals; those of one replica touch and never overlap."""
+def step(before: Open, seen: Iterable[Sight], now: float, elapsed: float) -> Open:
+    """Extend, change or end intervals; those of one replica touch and never overlap.
+
+    Args:
+        before: What the last look left.
+        seen: Every live replica.
+        now: Unix time, for replicas that are seen for the first time.
+        elapsed: Monotonic seconds since the last look: a clock that is set neither makes seconds nor loses any.
+    """
     current: dict[str, Interval] = {}
     closed: list[Interval] = []
     for sight in seen:
@@ -39,22 +46,22 @@ def step(before: Open, seen: Iterable[Sight], now: float) -> Open:
         if known is None:
             current[sight.replica] = _interval(sight, min(sight.since, now), now)
         elif known.state == sight.state:
-            current[sight.replica] = replace(known, end=max(now, known.end))
+            current[sight.replica] = replace(known, end=known.end + elapsed)
         else:
-            closed.append(replace(known, end=max(now, known.end)))
+            closed.append(replace(known, end=known.end + elapsed))
             current[sight.replica] = _interval(sight, closed[-1].end, closed[-1].end)
     # A replica that is gone was last alive somewhere between the last look and this one.
     closed.extend(interval for name, interval in before.current.items() if name not in current)
     return Open(current, tuple(closed))
 
 
-def resume(intervals: Iterable[Interval], live: frozenset[str]) -> Open:
-    """The open intervals of replicas that were adopted after a restart: the last one of each goes on."""
+def resume(intervals: Iterable[Interval], live: frozenset[str], now: float) -> Open:
+    """The open intervals of replicas that were adopted after a restart: the last one of each goes on, until `now`."""
     last: dict[str, Interval] = {}
     for interval in intervals:
         if interval.replica in live and interval.start >= last.get(interval.replica, interval).start:
             last[interval.replica] = interval
-    return Open(last)
+    return Open({name: replace(interval, end=max(now, interval.end)) for name, interval in last.items()})
 
 
 def _interval(sight: Sight, start: float, end: float) -> Interval:
