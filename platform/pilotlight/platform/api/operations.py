@@ -22,6 +22,8 @@ from pilotlight.platform.database.connection import DatabaseError
 PREFIX = "/api/v1alpha1"
 BODY_SECONDS = 30.0
 SMALL_BODY = 64 * 2**10
+AT_ONCE = 16
+"""Operations that are worked on at once: a slow model store must leave the control loop threads of its own."""
 
 log = structlog.get_logger(__name__)
 Query = TypeVar("Query", bound=BaseModel)
@@ -62,16 +64,19 @@ class Operation:
 
 def routes(operations: Sequence[Operation], authenticator: Authenticator) -> list[Route]:
     """Starlette's routes of the table, authenticated."""
+    places = asyncio.Semaphore(AT_ONCE)
     return [
-        Route(PREFIX + operation.path, _endpoint(operation, authenticator), methods=[operation.method])
+        Route(PREFIX + operation.path, _endpoint(operation, authenticator, places), methods=[operation.method])
         for operation in operations
     ]
 
 
-def _endpoint(operation: Operation, authenticator: Authenticator) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    operation: Operation, authenticator: Authenticator, places: asyncio.Semaphore
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
-            return await _serve(operation, authenticator, request)
+            return await _serve(operation, authenticator, places, request)
         except PlatformError as error:
             return answer(error)
         except ClientDisconnect:
@@ -83,13 +88,16 @@ def _endpoint(operation: Operation, authenticator: Authenticator) -> Callable[[R
     return endpoint
 
 
-async def _serve(operation: Operation, authenticator: Authenticator, request: Request) -> Response:
+async def _serve(
+    operation: Operation, authenticator: Authenticator, places: asyncio.Semaphore, request: Request
+) -> Response:
     caller = authenticate(request, authenticator)
     if operation.admin and not caller.admin:
         raise ForbiddenError(f"{operation.method} {operation.path} needs an admin key")
     query = _query(operation.query, request)
     body = await _body(request, operation.body_bytes)
-    result = await operation.handler(Call(caller, request, query, body))
+    async with places:
+        result = await operation.handler(Call(caller, request, query, body))
     if isinstance(result, Response):
         return result
     if result is None:
