@@ -202,7 +202,8 @@ class ScriptedEngine:
             self._server.close()
             self._server = None
         for writer in self._writers:
-            writer.transport.abort()
+            if not writer.is_closing():
+                writer.transport.abort()
 
     @property
     def pending(self) -> int:

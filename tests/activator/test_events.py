@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotlight.activator import events
-from pilotlight.activator.inhand import InHand
+from pilotlight.activator.inhand import InHand, Several
 from pilotlight.activator.requests import Wants, parse
 from pilotlight.activator.schema import Endpoint
 from pilotlight.activator.settings import Settings
@@ -18,7 +18,7 @@ from pilotlight.activator.state import FunctionState
 from pilotlight.activator.values import FunctionId, Route
 
 
-def _request(*, single: bool = True) -> InHand:
+def _request(*, choices: int = 1, prompts: int = 1) -> InHand:
     route = Route(FunctionId("a", "b"), "r", "generate", "m", context=10, tokenizer=None)
     request = InHand(
         FunctionState(route, 0.0),
@@ -32,7 +32,9 @@ def _request(*, single: bool = True) -> InHand:
         hold_seconds=1.0,
         beat_at=1.0,
     )
+    single = choices * prompts == 1
     request.token_ids = events.new_token_ids() if single else None
+    request.several = None if single else Several(choices)
     return request
 
 
@@ -81,12 +83,27 @@ def test_running_usage_counts_where_an_engine_gives_no_ids() -> None:
 
 
 def test_running_usage_of_one_of_several_choices_is_not_the_sum() -> None:
-    request = _request(single=False)
+    request = _request(choices=2)
     events.count(request, _chat([1], index=0, usage={"prompt_tokens": 3, "completion_tokens": 1}))
     events.count(request, _chat([2], index=1, usage={"prompt_tokens": 3, "completion_tokens": 1}))
     assert request.completion_tokens == 2
     events.count(request, {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
     assert request.completion_tokens == 2
+
+
+def test_several_choices_are_counted_by_running_usage_where_an_engine_gives_no_ids() -> None:
+    """An engine gives none with an echoed prompt, and none of hidden reasoning; who leaves then still pays."""
+    request = _request(choices=2)
+    for index, made in [(0, 1), (1, 1), (0, 4), (1, 2)]:
+        events.count(request, _chat(None, index=index, usage={"prompt_tokens": 3, "completion_tokens": made}))
+    assert (request.prompt_tokens, request.completion_tokens) == (3, 6)
+
+
+def test_several_prompts_are_counted_each_once() -> None:
+    request = _request(choices=2, prompts=3)
+    for index, prompt in [(0, 5), (1, 5), (2, 7), (5, 11), (4, 11)]:
+        events.count(request, _chat([1], index=index, usage={"prompt_tokens": prompt, "completion_tokens": 1}))
+    assert (request.prompt_tokens, request.completion_tokens) == (23, 5)
 
 
 def test_the_final_usage_is_authoritative() -> None:
@@ -153,7 +170,8 @@ def test_text_survives_being_rendered_again() -> None:
             lambda inner: (
                 st.lists(inner, max_size=3)
                 | st.dictionaries(
-                    st.sampled_from(["token_ids", "delta", "completion_tokens", "prompt_tokens_details"]), inner
+                    st.sampled_from(["index", "token_ids", "delta", "completion_tokens", "prompt_tokens_details"]),
+                    inner,
                 )
             ),
         ),

@@ -261,6 +261,26 @@ async def test_after_the_first_byte_the_stream_ends_with_an_error_event(
     assert stage.waker.losses
 
 
+async def test_a_connection_that_breaks_behind_done_costs_nothing(
+    stage: Stage, engine: ScriptedEngine, read_rest: ReadRest, read_event: ReadEvent
+) -> None:
+    stage.update(replicas=(engine.replica(),))
+    async with asyncio.TaskGroup() as group:
+        opened = group.create_task(stage.open(stream=True))
+        call = await engine.call()
+        await call.start()
+        await call.tokens("one", [1], total=1)
+        await call.send(b"data: [DONE]\n\n")
+    response = opened.result()
+    events = [await read_event(response), await read_event(response)]
+    call.die()
+    events += await read_rest(response)
+    assert events[-1] == "data: [DONE]"
+    row = await stage.row()
+    assert (row.outcome, row.completion_tokens) == ("ok", 1)
+    assert stage.waker.losses == []
+
+
 async def test_a_stream_that_ends_without_done_is_an_error(
     stage: Stage, engine: ScriptedEngine, read_rest: ReadRest
 ) -> None:
@@ -324,6 +344,20 @@ async def test_an_engine_error_as_first_event_is_a_true_status(stage: Stage, eng
         await call.finish()
         status, error = await post
     assert (status, error["message"]) == (400, "bad sampling")
+
+
+async def test_words_of_the_client_in_a_refusal_do_not_make_a_replica_look_dead(
+    stage: Stage, engine: ScriptedEngine
+) -> None:
+    stage.update(replicas=(engine.replica(),))
+    async with asyncio.TaskGroup() as group:
+        post = group.create_task(stage.error(stream=True))
+        call = await engine.call()
+        await call.start()
+        await call.event({"error": {"message": "no tool 'EngineDeadError'", "type": "BadRequestError", "code": 400}})
+        status, _ = await post
+    assert status == 400
+    assert stage.waker.losses == []
 
 
 async def test_a_wrong_engine_key_is_not_the_clients_fault(
@@ -394,6 +428,25 @@ class TestStalledClient:
             await wait_for(lambda: _advanced(stage), "an end of the stall")
             flood.cancel()
         assert stage.meter.rows[0].outcome == "cancelled"
+        response.close()
+
+    async def test_a_client_that_does_not_take_the_end_loses_its_slot(
+        self, stage: Stage, engine: ScriptedEngine, wait_for: WaitFor
+    ) -> None:
+        """More than sockets buffer, in one write: only the end of the answer waits for the client."""
+        stage.update(replicas=(engine.replica(),))
+        async with asyncio.TaskGroup() as group:
+            opened = group.create_task(stage.open(stream=True))
+            call = await engine.call()
+            await call.start()
+            choice = {"index": 0, "text": "x" * 15_000_000, "token_ids": [1]}
+            await call.send(b"data: " + json.dumps({"choices": [choice]}).encode())
+            await call.send(b"\n\ndata: [DONE]\n\n")
+            await call.finish()
+            response = await opened
+            await wait_for(lambda: _advanced(stage), "an end of the stall")
+        assert stage.demand() == (0, 0)
+        assert (stage.meter.rows[0].outcome, stage.meter.rows[0].completion_tokens) == ("cancelled", 1)
         response.close()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from array import array
+from contextlib import suppress
 
-from pilotlight.activator.inhand import InHand
+from pilotlight.activator.inhand import InHand, Several
 from pilotlight.activator.requests import Wants
 
 DONE = b"data: [DONE]"
@@ -62,10 +63,13 @@ def error_in(body: bytes) -> dict[str, object]:
 def count(request: InHand, chunk: Chunk) -> None:
     """Meter one chunk. Ids count exactly as they pass; the final usage, with no choices beside it, is authoritative."""
     choices = _records(chunk.get("choices"))
+    usage = chunk.get("usage")
+    if request.several is not None and choices:
+        _count_several(request, request.several, choices, usage if isinstance(usage, dict) else {})
+        return
     _count_prompt(request, chunk)
     for choice in choices:
         _count_ids(request, choice)
-    usage = chunk.get("usage")
     if isinstance(usage, dict):
         _count_usage(request, usage, final=not choices)
 
@@ -117,7 +121,18 @@ def _count_ids(request: InHand, choice: Chunk) -> None:
         return
     request.completion_tokens += len(ids)
     if request.token_ids is not None:
-        request.token_ids.extend(ids)
+        with suppress(TypeError, OverflowError):  # what is no id cannot be continued from; it still counts
+            request.token_ids.extend(ids)
+
+
+def _count_several(request: InHand, several: Several, choices: list[Chunk], usage: dict[str, object]) -> None:
+    """Engines send one choice in a chunk; usage beside several would be nobody's."""
+    running = usage if len(choices) == 1 else {}
+    for choice in choices:
+        index, ids = _whole(choice.get("index")), choice.get("token_ids")
+        several.made(index, len(ids) if isinstance(ids, list) else 0, _whole(running.get("completion_tokens")))
+        several.asked(index, _whole(running.get("prompt_tokens")))
+    request.prompt_tokens, request.completion_tokens = several.prompt_tokens, several.completion_tokens
 
 
 def _count_usage(request: InHand, usage: dict[str, object], *, final: bool) -> None:
@@ -126,7 +141,7 @@ def _count_usage(request: InHand, usage: dict[str, object], *, final: bool) -> N
         request.prompt_tokens = prompt if final else max(request.prompt_tokens, prompt)
     if isinstance(completion, int) and final:
         request.completion_tokens = completion
-    elif isinstance(completion, int) and request.token_ids is not None:  # running usage is of one choice
+    elif isinstance(completion, int):
         request.completion_tokens = max(request.completion_tokens, completion)
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
@@ -147,6 +162,10 @@ def _says_nothing(choices: list[Chunk]) -> bool:
         choice.get("delta") == {} and choice.get("finish_reason") is None and not choice.get("logprobs")
         for choice in choices
     )
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _records(value: object) -> list[Chunk]:

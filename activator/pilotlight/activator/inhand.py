@@ -13,6 +13,33 @@ from pilotlight.activator.state import FunctionState
 from pilotlight.activator.values import Usage
 
 
+class Several:
+    """Tokens of a stream of several choices: an engine's running usage is of one choice and of that one's prompt."""
+
+    __slots__ = ("_completions", "_prompts", "choices")
+
+    def __init__(self, choices: int) -> None:
+        self.choices = choices  # of each prompt
+        self._completions: dict[int, int] = {}
+        self._prompts: dict[int, int] = {}
+
+    def made(self, choice: int, ids: int, running: int) -> None:
+        """So many ids have come, and the choice has that many tokens by the engine's own count; the larger is right."""
+        self._completions[choice] = max(self._completions.get(choice, 0) + ids, running)
+
+    def asked(self, choice: int, tokens: int) -> None:
+        prompt = choice // self.choices
+        self._prompts[prompt] = max(self._prompts.get(prompt, 0), tokens)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(self._prompts.values())
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(self._completions.values())
+
+
 class InHand(Ticket):
     """Times are monotonic seconds unless said otherwise; counts are of the attempt that runs."""
 
@@ -25,6 +52,7 @@ class InHand(Ticket):
         "begun",
         "cached_tokens",
         "channel",
+        "choices",
         "cold",
         "completion_tokens",
         "endpoint",
@@ -43,6 +71,7 @@ class InHand(Ticket):
         "revision",
         "served_from",
         "served_until",
+        "several",
         "single",
         "start_seconds",
         "state",
@@ -80,6 +109,7 @@ class InHand(Ticket):
         self.stream = asked.stream
         self.wants = asked.wants
         self.single = asked.single
+        self.choices = asked.choices
         self.progress = progress
         self.arrived = arrived
         self.admitted_at = admitted_at  # Unix time
@@ -104,6 +134,8 @@ class InHand(Ticket):
         self.cached_tokens = 0
         self.token_ids: array[int] | None = None
         """Generated ids of a single-choice stream so far: what another replica would continue from."""
+        self.several: Several | None = None
+        """What a stream of several choices has made so far, by choice."""
         self.ttft: float | None = None  # of streams; an answer in one piece does not tell
         self.outcome = "running"
         self.status = 0

@@ -50,6 +50,7 @@ class Parsed:
     stream: bool
     wants: Wants
     single: bool  # one completion: its token ids are worth keeping
+    choices: int  # completions of each prompt
     max_tokens: int | None
     max_tokens_field: str
     rest: bytes
@@ -64,6 +65,7 @@ def parse(endpoint: Endpoint, raw: bytes, settings: Settings) -> Parsed:
     check_stream(body)
     inputs = _check_prompt(endpoint, body, settings)
     stream = body.get("stream") is True and endpoint is not Endpoint.EMBEDDINGS
+    choices = _int(body.get("n")) or 1
     wants = _wants(body)
     field, limit = _max_tokens(endpoint, body)
     return Parsed(
@@ -71,7 +73,8 @@ def parse(endpoint: Endpoint, raw: bytes, settings: Settings) -> Parsed:
         model=_model(body),
         stream=stream,
         wants=wants,
-        single=(_int(body.get("n")) or 1) == 1 and (inputs is None or len(inputs) == 1),
+        single=choices == 1 and (inputs is None or len(inputs) == 1),
+        choices=choices,
         max_tokens=limit,
         max_tokens_field=field,
         rest=_rest(body, stream, wants),

@@ -10,7 +10,7 @@ from pilotlight.activator import events, headers, progress
 from pilotlight.activator.channel import EVENT_STREAM, Channel, Header
 from pilotlight.activator.errors import engine_error, replica_lost
 from pilotlight.activator.forwarding import Answer, ReplicaLostError, Upstream, is_dead
-from pilotlight.activator.inhand import InHand
+from pilotlight.activator.inhand import InHand, Several
 from pilotlight.activator.parking import Watch
 from pilotlight.activator.relaying import Relay
 from pilotlight.activator.requests import upstream_body
@@ -106,6 +106,7 @@ class Serving:
                     await self._raise_error(answer)
                 whole = await self._passed(request, channel, answer)
             request.served_until = self._clock.monotonic()
+            request.writing_since = request.served_until  # a client that takes nothing holds its slot to the end
             if whole is None:
                 await channel.finish()
             else:
@@ -136,7 +137,17 @@ class Serving:
 
     async def _stream(self, request: InHand, channel: Channel, answer: Answer) -> None:
         request.token_ids = events.new_token_ids() if request.single else None
+        request.several = None if request.single else Several(request.choices)
         relay = Relay(request, self._clock, self._settings.event_bytes)
+        try:
+            await self._relay(request, relay, channel, answer)
+        except ReplicaLostError:
+            if not relay.done:  # a connection that breaks behind `[DONE]` takes nothing of the answer along
+                raise
+        if not relay.done:
+            raise ReplicaLostError("its stream ended early", sent=True)
+
+    async def _relay(self, request: InHand, relay: Relay, channel: Channel, answer: Answer) -> None:
         async for data in answer.chunks():
             out = _fed(relay, data)
             if relay.begun:
@@ -147,8 +158,6 @@ class Serving:
                 request.writing_since = None
             if relay.error is not None:
                 self._raise_event(relay.error)
-        if not relay.done:
-            raise ReplicaLostError("its stream ended early", sent=True)
 
     async def _opening(self, request: InHand, relay: Relay, channel: Channel) -> bytes:
         """What goes before a stream's first event: headers, or the comment that completes those that were sent."""
@@ -175,10 +184,11 @@ class Serving:
 
     def _raise_event(self, error: dict[str, object]) -> None:
         """The same for an engine that had sent 200 before it knew."""
-        if is_dead(json.dumps(error).encode()):
-            raise ReplicaLostError("its engine has died", sent=True)
         code = error.get("code")
-        raise engine_error(code if isinstance(code, int) else 500, error, None)
+        status = code if isinstance(code, int) else 500
+        if status >= 500 and is_dead(json.dumps(error).encode()):  # others may quote the client's own words
+            raise ReplicaLostError("its engine has died", sent=True)
+        raise engine_error(status, error, None)
 
 
 def _comment(state: FunctionState, now: float) -> bytes:
