@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pilotlight.runtime import fetch
-from pilotlight.runtime.fetch import PART_BYTES, DigestMismatchError, FetchStalledError, fetch_file
+from pilotlight.runtime.fetch import (
+    PART_BYTES,
+    DigestMismatchError,
+    FetchCancelledError,
+    FetchStalledError,
+    fetch_file,
+)
 from pilotlight.runtime.models import ModelFile, blob_key
 from pilotlight.runtime.stores import CHUNK_BYTES, ObjectCorruptError, ObjectStore, StoreUnavailableError
 from pilotlight.runtime.stores.folder import FolderStore
@@ -105,6 +111,14 @@ def test_a_store_that_stays_away_is_given_up(tmp_path: Path, monkeypatch: pytest
     store.failures = 1000
     with pytest.raises(StoreUnavailableError):
         fetch_file(store, _FILE, tmp_path / "file")
+
+
+def test_a_fetch_that_is_cancelled_leaves_off_however_fast_the_store_is(tmp_path: Path) -> None:
+    store = _FarStore(tmp_path / "store")
+    seen: list[int] = []
+    with pytest.raises(FetchCancelledError):
+        fetch_file(store, _FILE, tmp_path / "file", seen.append, lambda: bool(seen))
+    assert (tmp_path / "file").read_bytes() == _DATA[:PART_BYTES]  # and the next try goes on from there
 
 
 def test_a_silent_store_is_given_up_in_bounded_time(tmp_path: Path) -> None:

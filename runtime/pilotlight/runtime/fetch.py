@@ -196,12 +196,10 @@ class _Readers:
     def next(self, stall_seconds: float, cancelled: Callable[[], bool]) -> bytearray:
         """The next part in order."""
         deadline = time.monotonic() + stall_seconds
-        while True:
+        while not cancelled():
             try:
                 result = self._results[self._taken].get(timeout=min(stall_seconds, 0.2))
             except queue.Empty:
-                if cancelled():
-                    raise FetchCancelledError from None
                 if time.monotonic() >= deadline:
                     raise FetchStalledError(f"the model store sent nothing for {stall_seconds:.0f} s") from None
                 continue
@@ -210,6 +208,7 @@ class _Readers:
             self._taken += 1
             self._ahead.release()
             return result
+        raise FetchCancelledError
 
     def stop(self) -> None:
         self._stopped.set()

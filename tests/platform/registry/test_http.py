@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from pilotlight.platform.registry.errors import (
     ModelRefusedError,
     NotAllowedError,
 )
-from pilotlight.platform.registry.http import PART_LIMIT, registry_routes
+from pilotlight.platform.registry.http import BODY_SECONDS, PART_LIMIT, registry_routes
 from pilotlight.platform.registry.inspection import inspect_folder
 from pilotlight.platform.registry.layout import LEASE, Kind, manifest_key, pending_key, tag_key
 from pilotlight.platform.registry.push import PART_BYTES, hash_files, manifest_of
@@ -62,8 +63,13 @@ def recorded() -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def url(registry: Registry, caller: Callable[..., Caller], recorded: list[tuple[str, str]]) -> Iterator[str]:
-    """A platform that knows three keys: a, b (of namespaces team-a, team-b) and root."""
+def url(
+    registry: Registry,
+    caller: Callable[..., Caller],
+    recorded: list[tuple[str, str]],
+    request: pytest.FixtureRequest,
+) -> Iterator[str]:
+    """A platform that knows three keys: a, b (of namespaces team-a, team-b) and root; the parameter is its patience."""
     callers = {"a": caller("team-a"), "b": caller("team-b"), "root": caller(admin=True)}
 
     async def authorize(request: Request) -> Caller:
@@ -76,6 +82,7 @@ def url(registry: Registry, caller: Callable[..., Caller], recorded: list[tuple[
         lambda bucket: registry if bucket == "models" else None,
         authorize,
         record=lambda _caller, action, subject: recorded.append((action, subject)),
+        body_seconds=getattr(request, "param", BODY_SECONDS),
     )
     app = Starlette(routes=[Mount("/api/v1alpha1/registry", routes=routes)])
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="off"))
@@ -134,6 +141,7 @@ def test_what_is_seen_is_recorded(open_remote: Open, make_model: MakeModel, reco
     assert recorded == [("push", subject), ("untag", subject)]
 
 
+@ONE_STORE
 def test_a_file_is_deleted_only_when_it_is_corrupt_and_only_by_its_owner(
     open_remote: Open, make_model: MakeModel, registry: Registry, recorded: list[tuple[str, str]]
 ) -> None:
@@ -151,6 +159,23 @@ def test_a_file_is_deleted_only_when_it_is_corrupt_and_only_by_its_owner(
     assert recorded[-1] == ("repair", f"s3://models/{key}")
     remote(open_remote).push(make_model(), REF)
     assert remote(open_remote).verify(REF).problems == ()
+
+
+@ONE_STORE
+@pytest.mark.parametrize("url", [0.1], indirect=True)
+def test_a_body_that_never_ends_is_not_waited_for(url: str) -> None:
+    key = blob_key(sha256(b"endless"))
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
+    path = f"/api/v1alpha1/registry/models/objects/{key}?repository=team-a/tiny"
+    connection.putrequest("PUT", path)
+    connection.putheader("Authorization", "Bearer a")
+    connection.putheader("Content-Length", "7")
+    connection.endheaders(b"end")
+    with connection.getresponse() as answer:
+        assert answer.status == 408
+        assert b"the body did not come within" in answer.read()
+        assert answer.getheader("Connection") == "close"
+    connection.close()
 
 
 def test_a_foreign_namespace_is_neither_read_nor_pushed(open_remote: Open, make_model: MakeModel) -> None:

@@ -50,6 +50,7 @@ from pilotlight.runtime.stores import (
     ObjectTooLargeError,
     Part,
     StoreError,
+    StoreTooSlowError,
     StoreUnavailableError,
     Upload,
 )
@@ -58,6 +59,8 @@ PART_LIMIT = 128 * 2**20
 """Largest part, bytes: files of up to 1.25 TB in 10,000 parts."""
 BODIES = 8
 """Bodies held in memory at a time; usual parts have 16 MiB, so 128 MiB; more uploads wait."""
+BODY_SECONDS = 300.0
+"""How long a body may take to come; one that trickles in would keep a place from the others for ever."""
 STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ObjectNotFoundError, 404),
     (InvalidKeyError, 400),
@@ -69,6 +72,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ObjectTooLargeError, 413),
     (NotAllowedError, 403),
     (CollectionRunningError, 409),
+    (StoreTooSlowError, 408),
     (StoreUnavailableError, 503),
     (StoreError, 502),  # the store behind us refused or misbehaved
 )
@@ -87,9 +91,10 @@ def registry_routes(
     authorize: Authorize,
     live: Callable[[], Iterable[str]] = tuple,
     record: Record = lambda _caller, _action, _subject: None,
+    body_seconds: float = BODY_SECONDS,
 ) -> list[Route]:
     """Mounted under `/api/v1alpha1/registry`. `live` gives the manifest digests that a collection must keep."""
-    shell = _Shell(registry_for_bucket, authorize, live, record)
+    shell = _Shell(registry_for_bucket, authorize, live, record, body_seconds)
     return [
         Route("/{bucket}/objects", shell.answer(shell.list_objects)),
         Route("/{bucket}/objects/{key:path}", shell.answer(shell.stat_object), methods=["HEAD"]),
@@ -111,11 +116,13 @@ class _Shell:
         authorize: Authorize,
         live: Callable[[], Iterable[str]],
         record: Record,
+        body_seconds: float,
     ) -> None:
         self._registry_for_bucket = registry_for_bucket
         self._authorize = authorize
         self._live = live
         self._record = record
+        self._body_seconds = body_seconds
         self._references: dict[str, References] = {}
         self._bodies = asyncio.Semaphore(BODIES)
 
@@ -159,7 +166,7 @@ class _Shell:
     async def put_object(self, request: Request, caller: Caller) -> Response:
         guard, key = self._guard(request, caller), request.path_params["key"]
         async with self._bodies:
-            await run_in_threadpool(guard.put, key, await _body(request, MANIFEST_LIMIT))
+            await run_in_threadpool(guard.put, key, await _body(request, MANIFEST_LIMIT, self._body_seconds))
         if "/tags/" in key:
             await run_in_threadpool(self._record, caller, "push", f"s3://{request.path_params['bucket']}/{key}")
         return Response(status_code=204)
@@ -176,7 +183,7 @@ class _Shell:
         guard, key = self._guard(request, caller), request.path_params["key"]
         if "upload" not in request.query_params:
             return JSONResponse(asdict(await run_in_threadpool(guard.begin_upload, key)), 201)
-        parts = _parts(await _body(request, 4 * 2**20))
+        parts = _parts(await _body(request, 4 * 2**20, self._body_seconds))
         await run_in_threadpool(guard.complete_upload, _upload(request), parts)
         return Response(status_code=204)
 
@@ -194,7 +201,7 @@ class _Shell:
         if not number.isascii() or not number.isdigit() or len(number) > 5:
             raise InvalidKeyError(f"part number {number[:20]!r} is not valid")
         async with self._bodies:
-            data = await _body(request, PART_LIMIT)
+            data = await _body(request, PART_LIMIT, self._body_seconds)
             part = await run_in_threadpool(guard.put_part, _upload(request), int(number), data)
         return JSONResponse(asdict(part))
 
@@ -207,7 +214,7 @@ class _Shell:
         if not caller.admin:
             raise NotAllowedError("only an admin key may collect")
         registry = self._registry(request)
-        grace = _grace(await _body(request, 1000))
+        grace = _grace(await _body(request, 1000, self._body_seconds))
         collected = await run_in_threadpool(lambda: registry.gc(self._live(), grace))
         await run_in_threadpool(self._record, caller, "collect", f"s3://{request.path_params['bucket']}")
         return JSONResponse(asdict(collected))
@@ -231,18 +238,23 @@ def _refusal(error: Exception) -> Response:
     content: dict[str, object] = {"code": type(error).__name__, "message": str(error)}
     if isinstance(error, ModelRefusedError):
         content["problems"] = list(error.problems)
-    # Without the close, the rest of a body that is too large would be read to its end.
-    headers = {503: {"Retry-After": "1"}, 413: {"Connection": "close"}}.get(status, {})
+    # Without the close, the rest of a body that is too large or too slow would be read to its end.
+    close = {"Connection": "close"}
+    headers = {503: {"Retry-After": "1"}, 408: close, 413: close}.get(status, {})
     return JSONResponse({"error": content}, status, headers)
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    """Raises ObjectTooLargeError as soon as it is."""
+async def _body(request: Request, limit: int, seconds: float) -> bytes:
+    """Raises ObjectTooLargeError as soon as it is, StoreTooSlowError after so long."""
     data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > limit:
-            raise ObjectTooLargeError(f"the body is larger than {limit} bytes")
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > limit:
+                    raise ObjectTooLargeError(f"the body is larger than {limit} bytes")
+    except TimeoutError:
+        raise StoreTooSlowError(f"the body did not come within {seconds:.0f} s") from None
     return bytes(data)
 
 
