@@ -88,9 +88,10 @@ class Shelf:
     def find(self, reference: ModelReference, caller: Caller, kind: str = "model") -> Found:
         """Raises RefusedError, ForbiddenError, UnavailableError."""
         if isinstance(reference, HubReference):
+            imported = f"s3://{LOCAL_BUCKET}/{reference.name.lower()}:v1"
             raise RefusedError(
-                f"{reference} is not in the registry yet; `pilotlight models import {reference}` brings it there, then"
-                f" name it as s3://{LOCAL_BUCKET}/{reference.name.lower()}:TAG"
+                f"{reference} is not in the registry yet: `pilotlight models import {reference} {imported}`"
+                f" brings it there, then name it as {imported}"
             )
         if not may_read(caller, reference.repository):
             raise ForbiddenError(f"this key may not read {reference}")

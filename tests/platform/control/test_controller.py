@@ -301,6 +301,20 @@ async def test_what_ended_while_the_platform_was_away_is_no_crash_when_it_stoppe
     assert (record.state, record.message) == ("stopped", "nobody asked for 30 s")
 
 
+async def test_a_replica_that_was_about_to_be_launched_is_no_crash(stage: Stage, template: Template) -> None:
+    stage.deploy(template)
+    await stage.loop.round()
+    stage.stores.replicas.add(ReplicaRecord("chat-00001-never", CHAT, "chat-00001", stage.clock.now()))
+    stage.loop = stage.new_loop()
+
+    await stage.loop.adopt()
+    stage.demand(queued=1)
+    await stage.loop.round()
+
+    assert [call for call, _ in stage.cluster.calls] == ["start"]
+    assert stage.traffic.routes[CHAT].failure == ""
+
+
 async def test_a_restart_goes_on_with_the_back_off(stage: Stage, template: Template) -> None:
     stage.deploy(template)
     await stage.loop.round()

@@ -130,7 +130,7 @@ class Controller:
         for stray in await self._cluster.strays(self.known.live):
             log.warning("stray replica is ended", replica=stray)
             await self._cluster.stop(stray)
-        await self._observer.absorb(self._clock.now())
+        await self._observer.absorb(self._clock.now(), restarted=True)
         await self._books.resume(self._clock.now(), self._clock.monotonic())
         self._memories()
         for function in self.known.functions.values():

@@ -34,12 +34,17 @@ class Observer:
         self._known = known
         self._starts: dict[tuple[str, str], Sequence[Mapping[str, float]]] = {}
 
-    async def absorb(self, now: float) -> None:
-        """Take in what the replicas say of themselves."""
+    async def absorb(self, now: float, restarted: bool = False) -> None:
+        """Take in what the replicas say of themselves.
+
+        After a restart, one of which there is no trace was to be launched when the platform ended: that is no crash.
+        """
         seen = await self._cluster.observe(tuple(self._known.live))
         for live in tuple(self._known.live.values()):
             status = seen.get(live.record.id)
-            if status is None:
+            if status is None and restarted:
+                await self.ended(live, "stopped", "the platform ended before it was launched", now)
+            elif status is None:
                 await self.ended(live, "failed", "it is gone without a word", now)
             elif status.state in (ReplicaState.FAILED, ReplicaState.STOPPED):
                 live.status = status
