@@ -169,7 +169,9 @@ Push = Callable[[Desk], object]
     [
         pytest.param(None, {}, "is not in the registry", id="no such model"),
         pytest.param(None, {"model": "s3://elsewhere/tiny:v1"}, "there is no bucket", id="no such bucket"),
-        pytest.param(None, {"model": "hf://org/Name"}, "models import hf://org/Name s3://models/name:v1`", id="not imported"),
+        pytest.param(
+            None, {"model": "hf://org/Name"}, "models import hf://org/Name s3://models/name:v1`", id="not imported"
+        ),
         pytest.param({"num_hidden_layers": 3}, {}, "do not match", id="weights contradict the config"),
         pytest.param({}, {"resources": {"memory": "1Mi"}}, "team-a/chat: ", id="too little memory"),
         pytest.param({}, {"resources": {"memory": "4000Gi"}}, "team-a/chat: ", id="more than the machine"),
