@@ -9,10 +9,12 @@ verified; a manifest is judged again, from what lies in the store, before it can
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from weakref import WeakValueDictionary
 
 from pilotlight.platform.registry.errors import (
     CollectionRunningError,
@@ -132,24 +134,25 @@ class Guard:
     def complete_upload(self, upload: Upload, parts: Sequence[Part]) -> None:
         """Raises ObjectCorruptError, and keeps nothing, when the bytes have another digest than the key says."""
         staged, digest = self._staged(upload), self._pushable(upload.key).digest
-        self._store.complete_upload(staged, parts)
-        actual = self._digest_of(staged.key)
-        if actual != digest:
-            self._store.delete(staged.key)
-            raise ObjectCorruptError(
-                f"what was uploaded has digest {actual}, expected {digest}",
-                key=upload.key,
-                expected=digest,
-                actual=actual,
-            )
-        if present(self._store, upload.key, self._store.stat(staged.key).size):
-            self._store.delete(staged.key)
-        else:
-            self._store.move(staged.key, upload.key)
+        with _turn(self._store, staged.key):
+            self._store.complete_upload(staged, parts)
+            self._admit(staged.key, upload.key, digest)
         self._mark(digest)
 
     def abort_upload(self, upload: Upload) -> None:
         self._store.abort_upload(self._staged(upload))
+
+    def _admit(self, staged: str, key: str, digest: str) -> None:
+        actual = self._digest_of(staged)
+        if actual != digest:
+            self._store.delete(staged)
+            raise ObjectCorruptError(
+                f"what was uploaded has digest {actual}, expected {digest}", key=key, expected=digest, actual=actual
+            )
+        if present(self._store, key, self._store.stat(staged).size):
+            self._store.delete(staged)
+        else:
+            self._store.move(staged, key)
 
     def _check_readable(self, key: str) -> None:
         """Raises ObjectNotFoundError for what the caller may not see, as for what is not there."""
@@ -237,6 +240,16 @@ class Guard:
 
     def _foreign(self, repository: str, manifest: ModelManifest) -> Iterable[ModelFile]:
         return (file for file in manifest.files if not self._possessed(repository, file.digest))
+
+
+_TURNS: WeakValueDictionary[tuple[str, str], threading.Lock] = WeakValueDictionary()
+_TURNS_CHANGE = threading.Lock()
+
+
+def _turn(store: ObjectStore, staged: str) -> threading.Lock:
+    """Held from completion to admission: another upload of the same file must not be put under what was verified."""
+    with _TURNS_CHANGE:
+        return _TURNS.setdefault((store.address, staged), threading.Lock())
 
 
 def review(store: ObjectStore, manifest: ModelManifest) -> None:
