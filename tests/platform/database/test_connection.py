@@ -49,6 +49,24 @@ def test_a_current_database_is_opened_without_the_migrations_library(tmp_path: P
     assert said == ["False", "True"]
 
 
+def test_a_newer_versions_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    database = Database.at(tmp_path / "p.db")
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    database.close()
+
+    for _ in range(2):
+        with pytest.raises(DatabaseError, match="a newer version of Pilotlight"):
+            Database.at(tmp_path / "p.db")
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.db").write_bytes(b"no database" * 1000)
+
+    with pytest.raises(DatabaseError, match="not a database"):
+        Database.at(tmp_path / "p.db")
+
+
 def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "state" / "pilotlight.db"
     first = Database.at(path)

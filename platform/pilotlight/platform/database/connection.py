@@ -35,10 +35,12 @@ class Database:
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
         try:
-            if _revision(self._engine) != REVISION:
-                migrate(self._engine)
-        except SQLAlchemyError as error:
-            raise DatabaseError("bringing the schema up to date", str(error)) from error
+            with _translated("bringing the schema up to date"):
+                if _revision(self._engine) != REVISION:
+                    migrate(self._engine)
+        except DatabaseError:
+            self.close()
+            raise
 
     @classmethod
     def at(cls, path: Path) -> Database:
@@ -68,12 +70,17 @@ def migrate(engine: Engine, revision: str = "head") -> None:
     # Here, because it makes every start slower and is needed at the first one and after an update.
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", "pilotlight.platform.database:migrations")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        try:
+            command.upgrade(config, revision)
+        except CommandError as error:
+            message = f"{error}; a newer version of Pilotlight has made this database, so run that one"
+            raise DatabaseError("bringing the schema up to date", message) from error
 
 
 def _revision(engine: Engine) -> str:
