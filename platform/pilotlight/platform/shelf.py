@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pilotlight.platform.control.errors import ForbiddenError, RefusedError, UnavailableError
@@ -35,6 +36,8 @@ SMALL_BYTES = 64 * 2**20
 LIMIT_FILES = frozenset({"sentence_bert_config.json", "sentence_roberta_config.json"})
 LIMIT_BYTES = 2**16
 LOCAL_BUCKET = "models"
+OPEN_STORES = 16
+"""Stores kept open: callers name buckets, and a client of each takes some MiB."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Shelf:
         """`registry`: `file:///folder` whose subfolder `models` is the one bucket, or `s3`: every bucket there is."""
         self._registry = registry.rstrip("/")
         self._tokenizers = tokenizers
-        self._stores: dict[str, ObjectStore] = {}
+        self._open = lru_cache(maxsize=OPEN_STORES)(open_store)
 
     def buckets(self) -> tuple[str, ...]:
         """Those that can be told without asking."""
@@ -80,10 +83,7 @@ class Shelf:
         return f"{self._registry}/{LOCAL_BUCKET}"
 
     def store(self, bucket: str) -> ObjectStore:
-        address = self.address(bucket)
-        if address not in self._stores:
-            self._stores[address] = open_store(address)
-        return self._stores[address]
+        return self._open(self.address(bucket))
 
     def find(self, reference: ModelReference, caller: Caller, kind: str = "model") -> Found:
         """Raises RefusedError, ForbiddenError, UnavailableError."""
@@ -148,7 +148,7 @@ class Shelf:
     def _read(self, found: Found, path: str, digest: str, limit: int) -> bytes:
         """One small file, with its digest checked. Raises UnavailableError."""
         try:
-            data = read_small(open_store(found.store), blob_key(digest), limit)
+            data = read_small(self._open(found.store), blob_key(digest), limit)
         except StoreError as error:
             raise UnavailableError(f"the model store does not give {path} of {found.reference}: {error}") from error
         if sha256(data) != digest:

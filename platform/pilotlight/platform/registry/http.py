@@ -21,6 +21,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import asdict
+from functools import lru_cache
 from typing import cast
 
 from starlette.concurrency import run_in_threadpool
@@ -123,7 +124,7 @@ class _Shell:
         self._live = live
         self._record = record
         self._body_seconds = body_seconds
-        self._references: dict[str, References] = {}
+        self._references = lru_cache(maxsize=16)(lambda bucket: References(self._registry(bucket).store))
         self._bodies = asyncio.Semaphore(BODIES)
 
     def answer(
@@ -213,23 +214,21 @@ class _Shell:
     async def collect(self, request: Request, caller: Caller) -> Response:
         if not caller.admin:
             raise NotAllowedError("only an admin key may collect")
-        registry = self._registry(request)
+        registry = self._registry(request.path_params["bucket"])
         grace = _grace(await _body(request, 1000, self._body_seconds))
         collected = await run_in_threadpool(lambda: registry.gc(self._live(), grace))
         await run_in_threadpool(self._record, caller, "collect", f"s3://{request.path_params['bucket']}")
         return JSONResponse(asdict(collected))
 
-    def _registry(self, request: Request) -> Registry:
-        bucket = request.path_params["bucket"]
+    def _registry(self, bucket: str) -> Registry:
         registry = self._registry_for_bucket(bucket)
         if registry is None:
             raise ObjectNotFoundError(f"there is no bucket {bucket[:80]!r}")
         return registry
 
     def _guard(self, request: Request, caller: Caller) -> Guard:
-        store = self._registry(request).store
-        references = self._references.setdefault(request.path_params["bucket"], References(store))
-        repository = request.query_params.get("repository", "")
+        bucket, repository = request.path_params["bucket"], request.query_params.get("repository", "")
+        store, references = self._registry(bucket).store, self._references(bucket)
         return Guard(store, references, caller, check_repository(repository) if repository else "")
 
 
