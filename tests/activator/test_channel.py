@@ -7,6 +7,8 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from pilotlight.activator.channel import Channel
+from pilotlight.activator.errors import internal
+from pilotlight.activator.settings import Settings
 
 
 class Client:
@@ -45,3 +47,17 @@ async def test_an_offer_to_a_client_that_takes_nothing_is_dropped_whole() -> Non
     client.room.set()
     await channel.write(b": two\n\n")
     assert client.written == b": two\n\n"
+
+
+async def test_an_offer_to_a_broken_connection_is_its_own_tasks_business() -> None:
+    async def closed(_: MutableMapping[str, Any]) -> None:
+        raise RuntimeError("the handler is closed")
+
+    assert not Channel(Client().receive, closed, "req-1").offer(b": one\n\n")
+
+
+async def test_a_refusal_that_nobody_takes_ends() -> None:
+    client = Client()
+    async with asyncio.timeout(30):
+        await client.channel().refuse(internal(), (), Settings(stall_seconds=0.01))
+    assert client.written == b""

@@ -12,6 +12,7 @@ from pilotlight.activator.settings import Settings
 from pilotlight.activator.values import FunctionId, StartProgress
 
 if TYPE_CHECKING:
+    import aiohttp
     from tests.activator.conftest import MakeRoute, ReadEvent, ReadRest, ScriptedEngine, Stage, WaitFor
 
 CHAT = FunctionId("team-a", "chat")
@@ -156,9 +157,22 @@ async def test_requests_without_streaming_wait_for_a_true_status(stage: Stage, e
         await (await engine.call()).answer({"usage": {"prompt_tokens": 3, "completion_tokens": 4}})
     response = post.result()
     assert response.status == 200
-    assert response.headers["X-Pilotlight-Start-Ms"] == "30000"
+    assert _facts(response) == {
+        "revision": "chat-1",
+        "start": "cold",
+        "queue-ms": "0",
+        "start-ms": "30000",
+        "replica": "r1",
+    }
+    assert response.headers["X-Request-Id"] == stage.meter.rows[0].request
     row = await stage.row()
     assert (row.prompt_tokens, row.completion_tokens) == (3, 4)
+
+
+def _facts(response: aiohttp.ClientResponse) -> dict[str, str]:
+    prefix = "x-pilotlight-"
+    told = {name.lower(): value for name, value in response.headers.items()}
+    return {name.removeprefix(prefix): value for name, value in told.items() if name.startswith(prefix)}
 
 
 async def test_the_opt_out_gets_no_comments_and_a_true_status(stage: Stage) -> None:
@@ -169,6 +183,7 @@ async def test_the_opt_out_gets_no_comments_and_a_true_status(stage: Stage) -> N
         stage.update(failure="the model's weights are gone", retry_after_seconds=9.5)
     response = post.result()
     assert response.status == 503
+    assert _facts(response) == {"revision": "chat-1", "start": "cold", "queue-ms": "0", "start-ms": "100000"}
     assert response.headers["Retry-After"] == "10"
     assert "weights are gone" in (await response.json())["error"]["message"]
 

@@ -278,6 +278,31 @@ async def test_a_failing_meter_refuses_what_it_cannot_record(
     assert stage.demand() == (0, 0)
 
 
+class TestFailingWaker:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(tick_seconds=0.005, wake_repeat_seconds=0.0)
+
+    async def test_it_costs_no_row(self, stage: Stage, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One request ends while another waits, and the host cannot be told of that one."""
+
+        def broken(_: object) -> None:
+            raise RuntimeError("the host is gone")
+
+        stage.update(replicas=(engine.replica(slots=1),))
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(stage.status())
+            call = await engine.call()
+            second = group.create_task(stage.status())
+            await stage.held(1)
+            stage.update(replicas=(engine.replica(slots=1, accepting=False),))
+            monkeypatch.setattr(stage.waker, "wake", broken)
+            await call.answer({"usage": {}})
+            await first
+            assert (await stage.row()).replica == "r1"
+            second.cancel()
+
+
 async def test_an_equal_route_with_a_new_context_counts_at_once(stage: Stage) -> None:
     stage.apply(replace(stage.routes[CHAT], context=10))
     assert (await stage.error(max_tokens=11))[0] == 400

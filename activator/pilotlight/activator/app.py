@@ -9,13 +9,16 @@ What a client can rely on:
 - Every refusal is OpenAI's error object; 429 and 503 carry `Retry-After`, computed from what was learned.
 - Every answer carries `X-Request-Id`, the id of its ledger row; a client's own header of that name is not taken over,
   ids must be unique. Answers of a function add `X-Pilotlight-Revision`, `-Start: cold|warm`, `-Queue-Ms`, `-Start-Ms`
-  and `-Replica`.
+  and `-Replica`; so do refusals of a request that was admitted, without the replica where it got none.
 - A stream that has to wait gets 200 and an SSE comment within a second, then one at least every five
   (`: loading weights 43% (eta 12s)`); `: pilotlight {...}` with the facts that its headers could not know comes before
   the first event. A refusal from then on is one event `data: {"error": {..., "status": 503, "retry_after": 12}}`, after
   which the stream ends without `[DONE]`. `X-Pilotlight-Progress: off` asks for none of this: no comments, true statuses
   and all headers. Requests without streaming always get true statuses.
 - A request is given to another replica if its own dies before it made anything; after that it ends with an error.
+- A stream is metered as it passes, to the token at which its client or its engine left. An answer in one piece has its
+  counts at its end: one that is broken off has its seconds in the ledger, and no tokens. (To ask for it as a stream and
+  put it together again would not give the engine's own answer: it parses tool calls and reasoning otherwise there.)
 """
 
 from __future__ import annotations

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pilotlight.activator.errors import RefusedError, body_too_large, body_too_slow, invalid
 from pilotlight.activator.parking import ClientGoneError, Receive, Send
 from pilotlight.activator.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 Scope = Mapping[str, Any]
 Header = tuple[bytes, bytes]
@@ -73,13 +77,17 @@ class Channel:
     def offer(self, data: bytes) -> bool:
         """Write without waiting; False: the client takes nothing just now, and nothing was written.
 
-        A server waits for room before it writes: one that would wait is stopped before that.
+        A server waits for room before it writes: one that would wait is stopped before that. What is wrong with a
+        connection is for its own task to find out.
         """
         sending = self._send({"type": "http.response.body", "body": data, "more_body": True}).__await__()
         try:
             next(sending)
         except StopIteration:
             return True
+        except Exception:  # noqa: BLE001 - one broken connection must not cost the others their heartbeats
+            _log.debug("a heartbeat of %s failed", self.id, exc_info=True)
+            return False
         sending.close()
         return False
 
@@ -92,7 +100,15 @@ class Channel:
         await self.finish(body)
 
     async def refuse(self, refusal: RefusedError, headers: Iterable[Header], settings: Settings) -> None:
-        """Tell a refusal: as a true status where none was sent, else as the stream's last event."""
+        """Tell a refusal: as a true status where none was sent, else as the stream's last event.
+
+        A client that does not take it in time is left to its server, which closes what was not answered whole.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.stall_seconds):
+                await self._refuse(refusal, headers, settings)
+
+    async def _refuse(self, refusal: RefusedError, headers: Iterable[Header], settings: Settings) -> None:
         if self.started:
             if not self.finished:
                 await self.finish(refusal.event())

@@ -50,7 +50,7 @@ class Hands:
         except RefusedError as refusal:
             request.end(refusal.outcome, refusal.status, refusal.message[:_REASON])
             self._depart(request)  # its place is free before a slow client has read why
-            await channel.refuse(refusal, headers.known(request), self._settings)
+            await channel.refuse(refusal, headers.late(request), self._settings)
         except ClientGoneError:
             request.end("cancelled", 499, "the client left")
         except asyncio.CancelledError:
@@ -112,8 +112,10 @@ class Hands:
         if request.served_from is not None:
             request.served_until = now if request.served_until is None else request.served_until
             self._metrics.held(request.state.route.function, request.waited)
-        self._fleet.leave(request, self._clock.now())
-        self._finish(request.usage(now))
+        try:
+            self._fleet.leave(request, self._clock.now())  # tells the waker of those that still wait
+        finally:
+            self._finish(request.usage(now))
 
     def _finish(self, usage: Usage) -> None:
         self._metrics.ended(usage)

@@ -14,19 +14,14 @@ def early(request: InHand) -> list[Header]:
 
 
 def late(request: InHand) -> list[Header]:
-    """Known once it has a replica."""
+    """Known once its wait is over; the replica only where it has got one."""
     queue, start = _milliseconds(request)
-    return [
+    known = [
         *early(request),
         (b"x-pilotlight-queue-ms", str(queue).encode()),
         (b"x-pilotlight-start-ms", str(start).encode()),
-        (b"x-pilotlight-replica", request.replica.encode()),
     ]
-
-
-def known(request: InHand) -> list[Header]:
-    """Known at a refusal."""
-    return late(request) if request.served_from is not None else early(request)
+    return [*known, (b"x-pilotlight-replica", request.replica.encode())] if request.replica else known
 
 
 def facts(request: InHand) -> dict[str, object]:

@@ -150,8 +150,7 @@ class InHand(Ticket):
     def released(self, now: float) -> None:
         """A slot was given: from here on it is served, unless that replica is lost."""
         assert self.lane is not None
-        self.waited = now - self.arrived
-        self.start_seconds = min(self.waited, self.state.cold_clock(now) - self._cold_mark)
+        self.note_waits(now)
         self.replica = self.lane.replica.id
         self.revision = self.lane.replica.revision
         self.served_from = now
@@ -162,8 +161,11 @@ class InHand(Ticket):
         self.served_from = None
         self.replica = ""
 
-    def wait_seconds(self, now: float) -> float:
-        return self.waited if self.served_from is not None else now - self.arrived
+    def note_waits(self, now: float) -> None:
+        """Bring `waited` and `start_seconds` up to date; they stand still while it is served."""
+        if self.served_from is None:
+            self.waited = now - self.arrived
+            self.start_seconds = min(self.waited, self.state.cold_clock(now) - self._cold_mark)
 
     def end(self, outcome: str, status: int, reason: str = "") -> None:
         """The first end counts."""
@@ -171,10 +173,7 @@ class InHand(Ticket):
             self.outcome, self.status, self.reason = outcome, status, reason
 
     def usage(self, now: float) -> Usage:
-        waited = self.wait_seconds(now)
-        cold = self.start_seconds
-        if self.served_from is None:
-            cold = min(waited, self.state.cold_clock(now) - self._cold_mark)
+        self.note_waits(now)
         until = self.served_until if self.served_until is not None else now
         return Usage(
             request=self.id,
@@ -186,8 +185,8 @@ class InHand(Ticket):
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             cached_tokens=self.cached_tokens,
-            queue_seconds=max(0.0, waited - cold),
-            start_seconds=cold,
+            queue_seconds=max(0.0, self.waited - self.start_seconds),
+            start_seconds=self.start_seconds,
             serve_seconds=0.0 if self.served_from is None else max(0.0, until - self.served_from),
             ttft_seconds=self.ttft,
             cold=self.cold,
