@@ -360,6 +360,59 @@ async def test_words_of_the_client_in_a_refusal_do_not_make_a_replica_look_dead(
     assert stage.waker.losses == []
 
 
+async def test_a_long_refusal_does_not_make_a_replica_look_dead(stage: Stage, engine: ScriptedEngine) -> None:
+    """Engines quote what they refuse, and a client may have sent megabytes of it."""
+    stage.update(replicas=(engine.replica(),))
+    async with asyncio.TaskGroup() as group:
+        post = group.create_task(stage.error())
+        call = await engine.call()
+        with contextlib.suppress(ConnectionError):
+            await call.answer({"error": {"message": "x" * 3_000_000}}, 400)
+        status, error = await post
+    assert (status, error["code"]) == (400, "engine_rejected")
+    assert stage.waker.losses == []
+
+
+class TestLargeAnswer:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(tick_seconds=0.005, answer_bytes=1000, event_bytes=1000)
+
+    @pytest.mark.parametrize("stream", [True, False])
+    async def test_it_is_the_requests_fault(self, stage: Stage, engine: ScriptedEngine, stream: bool) -> None:
+        stage.update(replicas=(engine.replica(),))
+        async with asyncio.TaskGroup() as group:
+            post = group.create_task(stage.error(stream=stream))
+            call = await engine.call()
+            await call.start()
+            await call.send(b"x" * 2000)
+            status, error = await post
+        assert (status, error["code"]) == (502, "answer_too_large")
+        assert stage.waker.losses == []
+        assert (await stage.row()).outcome == "failed"
+
+
+class TestSilentEngine:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(tick_seconds=0.005, silence_seconds=0.05, answer_seconds=0.05)
+
+    @pytest.mark.parametrize("stream", [True, False])
+    async def test_it_is_not_asked_twice(
+        self, stage: Stage, engine: ScriptedEngine, second_engine: ScriptedEngine, stream: bool
+    ) -> None:
+        stage.update(replicas=(engine.replica("r1", weight=2.0), second_engine.replica("r2")))
+        async with asyncio.TaskGroup() as group:
+            post = group.create_task(stage.error(stream=stream))
+            call = await engine.call()
+            status, error = await post
+            await call.gone()
+        assert (status, error["code"]) == (504, "engine_timeout")
+        assert second_engine.pending == 0
+        assert [replica for _, replica, _ in stage.waker.losses] == ["r1"]
+        assert (await stage.row()).outcome == "failed"
+
+
 async def test_a_wrong_engine_key_is_not_the_clients_fault(
     stage: Stage, engine: ScriptedEngine, second_engine: ScriptedEngine
 ) -> None:

@@ -135,6 +135,16 @@ def replica_lost(function: FunctionId, detail: str, retry_after: float | None) -
     return RefusedError(502, "replica_lost", message, retry_after=retry_after, outcome="failed")
 
 
+def replica_silent(function: FunctionId, seconds: float) -> RefusedError:
+    message = f"The replica of {function} said nothing for {seconds:g} s, so this request was ended. Ask for less, or "
+    return RefusedError(504, "engine_timeout", f"{message}with `stream`.", outcome="failed")
+
+
+def answer_too_large(limit: int) -> RefusedError:
+    message = f"The engine's answer exceeds {limit} bytes. Ask for less in one request."
+    return RefusedError(502, "answer_too_large", message, outcome="failed")
+
+
 def engine_error(status: int, error: Mapping[str, object], retry_after: float | None) -> RefusedError:
     """An engine's own refusal in its words; what is our mistake towards it (unknown model, key) is not the client's."""
     message = error.get("message")

@@ -16,7 +16,11 @@ Chunk = dict[str, object]
 
 
 class EventTooLargeError(Exception):
-    """An engine sent an event without end."""
+    """An engine sent an event of more than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
 
 
 class Splitter:
@@ -31,7 +35,7 @@ class Splitter:
     def feed(self, data: bytes) -> list[bytes]:
         *events, self._rest = (self._rest + data).split(b"\n\n")
         if len(self._rest) > self._limit:
-            raise EventTooLargeError(f"an event of more than {self._limit} bytes")
+            raise EventTooLargeError(self._limit)
         return events
 
 

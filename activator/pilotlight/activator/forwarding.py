@@ -26,6 +26,10 @@ class ReplicaLostError(Exception):
         self.sent = sent
 
 
+class SilentError(Exception):
+    """A replica said nothing for as long as it may; it is not known to have died."""
+
+
 class Answer:
     """An engine's response as it comes in."""
 
@@ -42,19 +46,19 @@ class Answer:
         return self._response.headers.get(name)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives; raises `ReplicaLostError` when it breaks off."""
+        """The body as it arrives; raises `ReplicaLostError` when it breaks off, `SilentError` when nothing comes."""
         with _translated():
             async for data in self._response.content.iter_any():
                 yield data
 
     async def read(self, limit: int) -> bytes:
-        """The whole body; raises `ReplicaLostError` when it breaks off or exceeds `limit` bytes."""
+        """The body, or its first `limit` bytes; raises `ReplicaLostError` when it breaks off before."""
         body = bytearray()
         async for data in self.chunks():
             body += data
-            if len(body) > limit:
-                raise ReplicaLostError(f"its answer exceeds {limit} bytes", sent=True)
-        return bytes(body)
+            if len(body) >= limit:
+                break
+        return bytes(body[:limit])
 
 
 class Upstream:
@@ -66,14 +70,9 @@ class Upstream:
 
     def open(self) -> None:
         """Inside the event loop that will use it."""
-        settings = self._settings
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=settings.connect_seconds, sock_read=settings.silence_seconds
-        )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=settings.keepalive_seconds),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=self._settings.keepalive_seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=timeout,
             auto_decompress=False,
             read_bufsize=_READ_BYTES,
             skip_auto_headers=("User-Agent", "Accept-Encoding"),
@@ -84,11 +83,15 @@ class Upstream:
             await self._session.close()
 
     @asynccontextmanager
-    async def exchange(self, replica: Replica, path: str, body: bytes, request: str) -> AsyncIterator[Answer]:
+    async def exchange(
+        self, replica: Replica, path: str, body: bytes, request: str, silence: float
+    ) -> AsyncIterator[Answer]:
         """Post `body` to a replica; leaving the block before the answer's end closes the connection.
 
-        Raises `ReplicaLostError` when there is no answer, or one of a replica that is not well.
+        Raises `ReplicaLostError` when there is no answer, or one of a replica that is not well; `SilentError` when
+        nothing came for `silence` seconds.
         """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_seconds, sock_read=silence)
         headers = {
             "Authorization": f"Bearer {replica.engine_key}",
             "Content-Type": "application/json",
@@ -97,7 +100,7 @@ class Upstream:
         assert self._session is not None, "open() comes first"
         with _translated():
             response = await self._session.post(
-                f"{replica.url}/v1/{path}", data=body, headers=headers, allow_redirects=False
+                f"{replica.url}/v1/{path}", data=body, headers=headers, allow_redirects=False, timeout=timeout
             )
         try:
             answer = Answer(response)
@@ -124,6 +127,8 @@ class _translated:  # noqa: N801 - reads as a verb at its uses, as contextlib's 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
             raise ReplicaLostError(f"no connection: {_words(error)}", sent=False) from error
+        if isinstance(error, aiohttp.SocketTimeoutError):
+            raise SilentError from error
         if isinstance(error, aiohttp.ClientError | TimeoutError | ConnectionError):
             raise ReplicaLostError(f"the connection broke: {_words(error)}", sent=True) from error
 

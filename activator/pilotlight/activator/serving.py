@@ -8,8 +8,8 @@ from typing import Protocol
 
 from pilotlight.activator import events, headers, progress
 from pilotlight.activator.channel import EVENT_STREAM, Channel, Header
-from pilotlight.activator.errors import engine_error, replica_lost
-from pilotlight.activator.forwarding import Answer, ReplicaLostError, Upstream, is_dead
+from pilotlight.activator.errors import answer_too_large, engine_error, replica_lost, replica_silent
+from pilotlight.activator.forwarding import Answer, ReplicaLostError, SilentError, Upstream, is_dead
 from pilotlight.activator.inhand import InHand, Several
 from pilotlight.activator.parking import Watch
 from pilotlight.activator.relaying import Relay
@@ -53,6 +53,13 @@ class Serving:
             except ReplicaLostError as error:
                 self._lanes.lost(request, error)
                 self._retry(request, error)
+            except SilentError as error:  # it may be at work on it still: never made twice
+                seconds = self._silence(request)
+                self._lanes.lost(request, ReplicaLostError(f"it said nothing for {seconds:g} s", sent=True))
+                raise replica_silent(request.state.route.function, seconds) from error
+
+    def _silence(self, request: InHand) -> float:
+        return self._settings.silence_seconds if request.stream else self._settings.answer_seconds
 
     async def _hold(self, request: InHand, channel: Channel) -> None:
         while True:
@@ -98,7 +105,8 @@ class Serving:
     async def _forward(self, request: InHand, channel: Channel) -> None:
         assert request.lane is not None
         body = upstream_body(request.model, request.rest)
-        exchange = self._upstream.exchange(request.lane.replica, request.endpoint.value, body, request.id)
+        silence = self._silence(request)
+        exchange = self._upstream.exchange(request.lane.replica, request.endpoint.value, body, request.id, silence)
         async with Watch(channel.receive) as watch:
             request.watch = watch
             async with exchange as answer:
@@ -130,7 +138,7 @@ class Serving:
             self._begin(request)
             body += data
             if len(body) > self._settings.answer_bytes:
-                raise ReplicaLostError(f"its answer exceeds {self._settings.answer_bytes} bytes", sent=True)
+                raise answer_too_large(self._settings.answer_bytes)
         events.count_answer(request, bytes(body))
         kind = (answer.header("Content-Type") or "application/json").encode("latin-1")
         return [(b"content-type", kind), *headers.late(request)], bytes(body)
@@ -199,4 +207,4 @@ def _fed(relay: Relay, data: bytes) -> bytes:
     try:
         return relay.feed(data)
     except events.EventTooLargeError as error:
-        raise ReplicaLostError(f"it sent {error}", sent=True) from error
+        raise answer_too_large(error.limit) from error

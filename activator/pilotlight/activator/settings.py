@@ -58,7 +58,10 @@ class Settings:
     """Opening a connection to a replica: it is on loopback or in the same cluster."""
 
     silence_seconds: float = 600.0
-    """Longest silence of an engine, before its first byte or after: the longest prefill and its wait inside it."""
+    """Longest silence of an engine's stream, before its first byte or after: the longest prefill and its wait."""
+
+    answer_seconds: float = 3600.0
+    """The same without streaming, where all is silence until the answer is made: 8,192 tokens at 2.5 a second."""
 
     stall_seconds: float = 120.0
     """A client that takes nothing of its stream for so long is counted as gone: it holds a slot."""
