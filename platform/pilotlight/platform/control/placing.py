@@ -60,7 +60,8 @@ class Placing:
         devices = place(self._coming.settled(), view.template)
         if devices is not None:
             self._coming = self._coming.take(view.template, devices)
-        self.actions.append(Wait(view.id, f"waits for {len(victims)} idle replicas to make way"))
+        names = ", ".join(sorted({str(victim.function) for victim in victims}))
+        self.actions.append(Wait(view.id, f"waits until what is idle has made way: {names}"))
 
     def _victims(self, view: FunctionView) -> list[ReplicaView]:
         """The least recently used idle replicas that together make room, and not one more; empty: no set does."""
