@@ -229,6 +229,26 @@ class TestSlowBody:
         writer.close()
 
 
+async def test_requests_in_one_go_are_answered_in_order_on_one_connection(stage: Stage, engine: ScriptedEngine) -> None:
+    """A chunked body, an answer without one, and a refusal, sent before the first was answered."""
+    stage.update(replicas=(engine.replica(),))
+    body = b'{"model": "chat", "prompt": "x"}'
+    chunked = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    models = "/v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+    sent = (HEAD + "Transfer-Encoding: chunked\r\n\r\n").encode() + chunked
+    sent += f"HEAD {models}pl-alice\r\n\r\nGET {models}pl-wrong\r\nConnection: close\r\n\r\n".encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(stage.url.rpartition(":")[2]))
+    writer.write(sent)
+    async with asyncio.TaskGroup() as group:
+        answers = group.create_task(reader.read())
+        await (await engine.call()).answer({"usage": {"prompt_tokens": 1, "completion_tokens": 1}})
+    answered = answers.result()
+    assert [part[:3] for part in answered.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"401"]
+    assert answered.count(b'"object"') == 0, "the answer to HEAD has no body"
+    assert (await stage.row()).completion_tokens == 1
+    writer.close()
+
+
 async def test_a_client_that_leaves_within_its_body_leaves_nothing(stage: Stage) -> None:
     port = int(stage.url.rpartition(":")[2])
     _, writer = await asyncio.open_connection("127.0.0.1", port)
