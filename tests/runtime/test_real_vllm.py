@@ -166,18 +166,6 @@ async def test_an_adapter_answers_beside_its_base_and_a_killed_engine_is_told_an
     assert processes() == set()
 
 
-async def test_a_supervisor_and_a_guard_killed_at_one_stroke_leave_nothing(
-    supervised: Supervised, registry: Registry, node_cache: Path, smollm2: Path, processes: Processes, until: Until
-) -> None:
-    supervised.launch(_spec(supervised, registry, node_cache, smollm2))
-    await supervised.reach(ReplicaState.READY)
-    assert len(processes()) >= 5  # supervisor, guard, and at least three of the engine
-    _kill_at_one_stroke(supervised.pid, _children(supervised.pid)[0])
-    assert (await supervised.ended()).message == "its supervisor died"
-    client.clear(supervised.folder)
-    until(lambda: guard.reap() is not None and not processes(), "the end of all processes")
-
-
 async def test_weights_that_do_not_match_their_config_fail_the_start_with_a_sentence(
     supervised: Supervised, registry: Registry, node_cache: Path, smollm2: Path, processes: Processes
 ) -> None:
@@ -191,8 +179,8 @@ async def test_weights_that_do_not_match_their_config_fail_the_start_with_a_sent
     assert processes() == set()
 
 
-async def test_an_embedder_embeds(
-    supervised: Supervised, registry: Registry, node_cache: Path, processes: Processes
+async def test_an_embedder_embeds_and_leaves_nothing_when_supervisor_and_guard_are_killed_at_one_stroke(
+    supervised: Supervised, registry: Registry, node_cache: Path, processes: Processes, until: Until
 ) -> None:
     spec = _spec(supervised, registry, node_cache, minilm_folder())
     supervised.launch(replace(spec, task="embed", engine=EngineSpec("vllm", {"max_num_seqs": 4}, key=_KEY)))
@@ -200,6 +188,9 @@ async def test_an_embedder_embeds(
     code, answer = _ask(status, "/v1/embeddings", {"model": "chat", "input": ["a cat", "a dog"]})
     assert code == 200
     assert [len(row["embedding"]) for row in json.loads(answer)["data"]] == [384, 384]
-    await client.stop(supervised.folder)
-    await supervised.ended()
-    assert processes() == set()
+
+    assert len(processes()) >= 5  # supervisor, guard, and at least three of the engine
+    _kill_at_one_stroke(supervised.pid, _children(supervised.pid)[0])
+    assert (await supervised.ended()).message == "its supervisor died"
+    client.clear(supervised.folder)
+    until(lambda: guard.reap() is not None and not processes(), "the end of all processes")
