@@ -52,12 +52,18 @@ class Key:
 
     namespaces: frozenset[str] | None = frozenset()
     admin: bool = False
+    functions: frozenset[tuple[str, str]] | None = None
 
 
 @pytest.fixture
 def caller() -> Callable[..., Key]:
-    """`caller("team-a")` has that namespace, `caller(admin=True)` is an admin."""
-    return lambda *namespaces, admin=False: Key(frozenset(namespaces), admin)
+    """`caller("team-a")` has that namespace, `caller(admin=True)` is an admin, `caller(None, functions=...)` calls."""
+
+    def key(*namespaces: str | None, admin: bool = False, functions: frozenset[tuple[str, str]] | None = None) -> Key:
+        bound = None if None in namespaces else frozenset(name for name in namespaces if name)
+        return Key(bound, admin, functions)
+
+    return key
 
 
 @pytest.fixture

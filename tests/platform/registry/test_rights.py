@@ -24,3 +24,21 @@ def test_rights_are_per_namespace(
     key = caller(*namespaces, admin=admin)
     assert may_read(key, repository) is reads
     assert may_push(key, repository) is pushes
+
+
+@pytest.mark.parametrize(
+    ("namespace", "functions"),
+    [
+        pytest.param(None, frozenset({("team-a", "chat")}), id="of single functions"),
+        pytest.param("team-a", frozenset({("team-a", "chat")}), id="of single functions in a namespace"),
+        pytest.param(None, None, id="of nothing"),
+    ],
+)
+def test_a_key_that_only_calls_owns_no_namespace(
+    caller: Callable[..., Caller], namespace: str | None, functions: frozenset[tuple[str, str]] | None
+) -> None:
+    key = caller(namespace, functions=functions)
+    assert may_read(key, "chat")
+    assert not may_read(key, "team-a/chat")
+    assert not may_push(key, "team-a/chat")
+    assert not may_push(key, "chat")

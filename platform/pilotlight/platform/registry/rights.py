@@ -15,11 +15,18 @@ class Caller(Protocol):
 
     @property
     def namespaces(self) -> frozenset[str] | None:
-        """None: every namespace."""
+        """None: not bound to namespaces; such a key calls, and owns none."""
+
+    @property
+    def functions(self) -> frozenset[tuple[str, str]] | None:
+        """None: not bound to single functions."""
 
 
 def may_read(caller: Caller, repository: str) -> bool:
-    """Shared repositories are for everyone, the others for the keys of their namespace."""
+    """Shared repositories are for everyone, the others for the keys of their namespace.
+
+    A key that is bound to single functions may call them, and owns no namespace.
+    """
     namespace = namespace_of(repository)
     return namespace is None or _owns(caller, namespace)
 
@@ -31,4 +38,6 @@ def may_push(caller: Caller, repository: str) -> bool:
 
 
 def _owns(caller: Caller, namespace: str) -> bool:
-    return caller.admin or caller.namespaces is None or namespace in caller.namespaces
+    if caller.admin:
+        return True
+    return caller.functions is None and caller.namespaces is not None and namespace in caller.namespaces
