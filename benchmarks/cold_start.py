@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import harness
-from pilotlight.platform.demo.model import convert_smollm2
+from pilotlight.platform.demo.weights import convert
 
 PAIRS, QUICK_PAIRS = 5, 2
 LIMIT = 1.05
@@ -60,7 +60,7 @@ class Pair:
 def main() -> None:
     options = harness.arguments(__doc__ or "")
     with tempfile.TemporaryDirectory(prefix="pilotlight-model-") as folder:
-        model = convert_smollm2(Path(folder, "smollm2"))
+        model = convert(Path(folder, "smollm2"))
         with harness.platform_up() as platform:
             platform.run("models", "push", str(model), REF)
             platform.deploy(MANIFEST)
