@@ -60,7 +60,7 @@ class Pair:
 def main() -> None:
     options = harness.arguments(__doc__ or "")
     with tempfile.TemporaryDirectory(prefix="pilotlight-model-") as folder:
-        model = convert(Path(folder, "smollm2"))
+        model = convert(Path(folder, "model", "smollm2"))
         with harness.platform_up() as platform:
             platform.run("models", "push", str(model), REF)
             platform.deploy(MANIFEST)
