@@ -36,7 +36,7 @@ settings.load_profile("pilotlight")
 
 _KEY = "pilotlight-test"
 _SECRET = "pilotlight-test-secret"
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _until(condition: Callable[[], bool], what: str, seconds: float) -> None:
 
 @pytest.fixture(scope="session")
 def until() -> Callable[[Callable[[], bool], str], None]:
-    """Wait until a condition holds; fail with its description after a minute."""
+    """Wait until a condition holds; fail with its description after three minutes."""
     return lambda condition, what: _until(condition, what, _START_SECONDS)
 
 
