@@ -61,6 +61,38 @@ NOW = 10_000.0
             id="idle for the keep-alive goes to zero",
         ),
         pytest.param(
+            State(since=0, desired=1, alive=1, starting=1),
+            Load(0, 0, NOW - 900),
+            Limits(),
+            1,
+            Reason.KEEP_ALIVE,
+            id="a start under way is finished however short the keep-alive",
+        ),
+        pytest.param(
+            State(since=0, desired=1, alive=1, ready_at=NOW - 299),
+            Load(0, 0, NOW - 900),
+            Limits(),
+            1,
+            Reason.KEEP_ALIVE,
+            id="idleness counts from when the replica was ready",
+        ),
+        pytest.param(
+            State(since=0, desired=1, alive=1, ready_at=NOW - 300),
+            Load(0, 0, NOW - 900),
+            Limits(),
+            0,
+            Reason.IDLE_ZERO,
+            id="idle for the keep-alive since it was ready goes to zero",
+        ),
+        pytest.param(
+            State(since=0, desired=3, alive=3, starting=1, surplus_since=NOW - 60, surplus_peak=1),
+            Load(0, 0, NOW - 900),
+            Limits(maximum=4),
+            1,
+            Reason.SHRINK,
+            id="a start under way does not keep the others",
+        ),
+        pytest.param(
             State(since=NOW - 10, desired=1, alive=1),
             Load(0, 0, 0),
             Limits(),
@@ -171,6 +203,8 @@ states = st.builds(
     since=times,
     desired=st.integers(0, 12),
     alive=st.integers(0, 12),
+    starting=st.integers(0, 3),
+    ready_at=times,
     surplus_since=st.none() | times,
     surplus_peak=st.integers(0, 12),
     back_off=back_offs,
@@ -236,6 +270,21 @@ def test_a_clock_that_is_set_back_does_not_prolong_a_back_off() -> None:
 
     assert back_off.wait(NOW) == LONGEST_WAIT_SECONDS
     assert back_off.wait(NOW - 3600) == 0.0
+
+
+def test_decisions_recorded_before_starts_were_counted_replay() -> None:
+    inputs = dict(decide(State(since=0), Load(1, 0, NOW), Limits(), NOW).inputs)
+    del inputs["starting"], inputs["ready_at"]
+
+    assert replay(inputs).desired == 1
+
+
+@given(states, loads, limits_)
+def test_a_start_under_way_never_ends_for_idleness(state: State, load: Load, limits: Limits) -> None:
+    decision = decide(state, load, limits, NOW)
+
+    if state.starting:
+        assert decision.reason is not Reason.IDLE_ZERO
 
 
 @given(st.integers(0, 60))

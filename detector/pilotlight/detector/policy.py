@@ -5,7 +5,8 @@ Guard-rails, in the order in which they bind:
 2. while starts are backing off after crashes, nothing is added to what is alive;
 3. work in hand (queued or in flight) means at least one replica;
 4. fewer replicas only after demand stayed lower for `shrink_seconds`, and then no fewer than that time's peak;
-5. zero only after `keep_alive_seconds` without any work;
+5. zero only after `keep_alive_seconds` without any work, counted from when there was something to idle: a start under
+   way is finished, since whoever was refused because of it has been told when to come back;
 6. the answer lies between minimum and maximum.
 """
 
@@ -49,15 +50,17 @@ def _wanted(state: State, load: Load | None, limits: Limits, now: float) -> tupl
 
 def _idle(state: State, load: Load, limits: Limits, now: float, current: int) -> tuple[int, Reason, str, State]:
     """pre: no work in hand, and more replicas than the minimum."""
-    idle = max(0.0, now - max(load.last_active, state.since))
-    if idle >= limits.keep_alive_seconds:
+    idle = max(0.0, now - max(load.last_active, state.since, state.ready_at))
+    if idle >= limits.keep_alive_seconds and not state.starting:
         sentence = f"idle for {idle:.0f} s, keep-alive is {limits.keep_alive_seconds:g} s"
         reason = Reason.IDLE_ZERO if limits.minimum == 0 else Reason.MINIMUM
         return limits.minimum, reason, sentence, _all_needed(state)
     floor = max(1, limits.minimum)
     if current > floor:
         return _shrink(state, limits, now, current, floor)
-    sentence = f"idle for {idle:.0f} s of {limits.keep_alive_seconds:g} s keep-alive"
+    counted = f"idle for {idle:.0f} s of {limits.keep_alive_seconds:g} s keep-alive"
+    later = f"a start is under way; the keep-alive of {limits.keep_alive_seconds:g} s counts from its end"
+    sentence = later if state.starting else counted
     return current, Reason.KEEP_ALIVE, sentence, _all_needed(state)
 
 
@@ -105,6 +108,8 @@ def _inputs(state: State, load: Load | None, limits: Limits, now: float) -> dict
         "since": state.since,
         "desired": state.desired,
         "alive": state.alive,
+        "starting": state.starting,
+        "ready_at": state.ready_at,
         "surplus_since": state.surplus_since,
         "surplus_peak": state.surplus_peak,
         "failures": state.back_off.failures,

@@ -18,6 +18,8 @@ def replay(inputs: Mapping[str, object]) -> Decision:
         since=_float(inputs, "since"),
         desired=_int(inputs, "desired"),
         alive=_int(inputs, "alive"),
+        starting=_int(inputs, "starting", 0),
+        ready_at=_float(inputs, "ready_at", 0),
         surplus_since=None if inputs.get("surplus_since") is None else _float(inputs, "surplus_since"),
         surplus_peak=_int(inputs, "surplus_peak"),
         back_off=BackOff(_int(inputs, "failures"), _float(inputs, "retry_at")),
@@ -39,12 +41,13 @@ def _load(inputs: Mapping[str, object]) -> Load | None:
     return Load(_int(inputs, "queued"), _int(inputs, "in_flight"), _float(inputs, "last_active"))
 
 
-def _float(inputs: Mapping[str, object], name: str) -> float:
-    value = inputs.get(name)
+def _float(inputs: Mapping[str, object], name: str, missing: float | None = None) -> float:
+    """`missing`: for what was not recorded from the beginning."""
+    value = inputs.get(name, missing)
     if not isinstance(value, int | float):
         raise ReplayError(f"input {name}: expected a number, found {value!r}")
     return value
 
 
-def _int(inputs: Mapping[str, object], name: str) -> int:
-    return int(_float(inputs, name))
+def _int(inputs: Mapping[str, object], name: str, missing: int | None = None) -> int:
+    return int(_float(inputs, name, missing))

@@ -81,6 +81,10 @@ class State:
     desired: int = 0
     alive: int = 0
     """Replicas that are starting or serving, as observed."""
+    starting: int = 0
+    """Those of them that are not ready yet, as observed."""
+    ready_at: float = 0.0
+    """Unix time at which the newest of them became ready, as observed; 0: none did. Nothing idles before."""
     surplus_since: float | None = None
     """Since when fewer would have done; None: all are needed."""
     surplus_peak: int = 0

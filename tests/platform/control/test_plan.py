@@ -70,10 +70,12 @@ def test_idle_for_the_keep_alive_drains_to_zero(function: Make, replica: Make) -
     assert result.decisions[view.id].reason is Reason.IDLE_ZERO
 
 
-def test_a_start_that_nobody_waits_for_any_more_is_stopped_after_the_keep_alive(function: Make, replica: Make) -> None:
+def test_a_start_that_nobody_waits_for_any_more_is_finished_and_then_idles(function: Make, replica: Make) -> None:
     view = function("chat", last=NOW - 301, desired=1)
 
-    assert brief(look([view], [replica("r1", "chat", STARTING)])) == ["stop r1"]
+    assert brief(look([view], [replica("r1", "chat", STARTING)])) == []
+    assert brief(look([view], [replica("r1", "chat", ready_at=NOW - 299)])) == []
+    assert brief(look([view], [replica("r1", "chat", ready_at=NOW - 300)])) == ["drain r1"]
 
 
 def test_a_surplus_takes_the_starting_then_the_emptiest(function: Make, replica: Make) -> None:

@@ -42,6 +42,31 @@ def test_from_zero_to_an_answer_and_back_to_zero(make_up: Make, wait_until: Wait
     assert "demand" in reasons
 
 
+def test_a_start_longer_than_the_keep_alive_is_finished_for_whoever_was_told_to_come_back(
+    make_up: Make, wait_until: Wait
+) -> None:
+    up = make_up()
+    up.deploy("slow", scale={"keepAlive": "2s"}, engine=engine(loadSeconds=4))
+    url = "/f/team-a/slow/v1/chat/completions"
+
+    refused = up.ask("POST", url, json=up.body(), headers={"x-request-deadline": "500ms"})
+
+    assert refused.status_code == 503, refused.text
+    assert refused.json()["error"]["code"] == "deadline_exceeded"
+    assert int(refused.headers["retry-after"]) > 0
+    wait_until(lambda: up.replicas("slow") and not up.live("slow"))
+    [replica] = up.replicas("slow")
+    assert replica["state"] == "stopped"
+
+    def idle() -> dict[str, Any]:
+        [row] = up.items("usage", by="function")
+        return row if row["replica_idle_seconds"] > 0 else {}
+
+    row = wait_until(idle)
+    assert row["replica_starting_seconds"] > 4
+    assert row["replica_idle_seconds"] >= 1.5
+
+
 def test_fifty_at_zero_are_answered_by_exactly_one_start(up: Any) -> None:
     up.deploy("fifty", scale={"max": 1}, engine=engine(loadSeconds=0.5))
 

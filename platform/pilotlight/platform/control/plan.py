@@ -45,8 +45,14 @@ def plan(world: World) -> Plan:
 
 
 def _decide(view: FunctionView, world: World) -> Decision:
-    alive = sum(replica.alive for replica in _current(view, world))
-    return decide(replace(view.state, alive=alive), view.load, limits(view), world.now)
+    alive = [replica for replica in _current(view, world) if replica.alive]
+    state = replace(
+        view.state,
+        alive=len(alive),
+        starting=sum(not replica.ready for replica in alive),
+        ready_at=max((replica.ready_at for replica in alive if replica.ready_at is not None), default=0.0),
+    )
+    return decide(state, view.load, limits(view), world.now)
 
 
 def limits(view: FunctionView) -> Limits:

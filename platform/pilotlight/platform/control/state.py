@@ -50,6 +50,7 @@ class Live:
             created_at=self.record.created_at,
             cpus=self.record.cpus,
             devices=self.record.devices,
+            ready_at=self.ready_at,
         )
 
     def leave(self, desired: Desired, now: float) -> None:

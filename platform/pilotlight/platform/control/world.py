@@ -25,6 +25,8 @@ class ReplicaView:
     created_at: float
     cpus: tuple[int, ...] = ()
     devices: tuple[str, ...] = ()
+    ready_at: float | None = None
+    """Unix time at which it was first seen ready."""
 
     @property
     def alive(self) -> bool:
