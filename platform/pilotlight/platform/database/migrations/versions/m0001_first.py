@@ -10,6 +10,18 @@ down_revision = None
 
 
 def upgrade() -> None:
+    _audit()
+    _decisions()
+    _functions()
+    _keys()
+    _replica_intervals()
+    _start_phases()
+    _usage()
+    _revisions()
+    _replicas()
+
+
+def _audit() -> None:
     op.create_table(
         "audit",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -21,6 +33,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
     op.create_index("ix_audit_at", "audit", ["at"], unique=False)
+
+
+def _decisions() -> None:
     op.create_table(
         "decisions",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -35,6 +50,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_decisions")),
     )
     op.create_index("ix_decisions_function", "decisions", ["namespace", "function", "at"], unique=False)
+
+
+def _functions() -> None:
     op.create_table(
         "functions",
         sa.Column("namespace", sa.String(length=63), nullable=False),
@@ -48,6 +66,9 @@ def upgrade() -> None:
         sa.Column("deleted", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("namespace", "name", name=op.f("pk_functions")),
     )
+
+
+def _keys() -> None:
     op.create_table(
         "keys",
         sa.Column("id", sa.String(length=40), nullable=False),
@@ -61,6 +82,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_keys")),
         sa.UniqueConstraint("hash", name=op.f("uq_keys_hash")),
     )
+
+
+def _replica_intervals() -> None:
     op.create_table(
         "replica_intervals",
         sa.Column("replica", sa.String(length=80), nullable=False),
@@ -74,6 +98,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("replica", "start", name=op.f("pk_replica_intervals")),
     )
     op.create_index("ix_intervals_function", "replica_intervals", ["namespace", "function", "start"], unique=False)
+
+
+def _start_phases() -> None:
     op.create_table(
         "start_phases",
         sa.Column("replica", sa.String(length=80), nullable=False),
@@ -84,6 +111,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("replica", name=op.f("pk_start_phases")),
     )
     op.create_index("ix_start_phases_digest", "start_phases", ["digest", "kind", "at"], unique=False)
+
+
+def _usage() -> None:
     op.create_table(
         "usage",
         sa.Column("request", sa.String(length=80), nullable=False),
@@ -110,6 +140,9 @@ def upgrade() -> None:
     op.create_index("ix_usage_function", "usage", ["namespace", "function", "admitted_at"], unique=False)
     op.create_index("ix_usage_key", "usage", ["key", "admitted_at"], unique=False)
     op.create_index("ix_usage_outcome", "usage", ["outcome"], unique=False)
+
+
+def _revisions() -> None:
     op.create_table(
         "revisions",
         sa.Column("namespace", sa.String(length=63), nullable=False),
@@ -128,6 +161,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("namespace", "name", name=op.f("pk_revisions")),
     )
+
+
+def _replicas() -> None:
     op.create_table(
         "replicas",
         sa.Column("id", sa.String(length=80), nullable=False),
