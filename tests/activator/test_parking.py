@@ -64,8 +64,10 @@ async def test_a_poke_that_came_before_is_not_lost() -> None:
 async def test_what_a_client_still_sends_is_no_reason_to_wake() -> None:
     parking, client = Parking(), Client()
     task = await _parked(parking, client)
+    client.asked.clear()
     client.say("http.request")
-    await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        await client.asked.wait()  # it listens again
     assert not task.done()
     parking.poke()
     await task
