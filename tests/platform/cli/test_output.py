@@ -49,6 +49,21 @@ def test_a_piped_table_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
     assert "x" * 500 in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("columns", [20, 60, 100])
+def test_a_narrow_terminal_folds_words_and_never_cuts_numbers(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    wide = [Column(f"COUNT-{each}", "n", number, right=True) for each in range(8)]
+
+    show_rows([{"name": "chat" * 10, "n": 1_234_567}], [COLUMNS[0], *wide], Form.TABLE, empty="none")
+
+    told = capsys.readouterr().out
+    assert told.count("1,234,567") == 8
+    assert "chatchatchat" in told
+
+
 def test_markup_in_a_value_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     show_rows([{"name": "[red]x[/red]"}], COLUMNS, Form.TABLE, empty="none")
 

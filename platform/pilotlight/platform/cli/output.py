@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PIPE_COLUMNS = 10_000
 """Width of a table that no terminal limits."""
+FOLDED_COLUMNS = 12
+"""A column of words is folded down to this width; numbers are never cut."""
 
 
 class Form(StrEnum):
@@ -62,9 +64,22 @@ def show_value(value: object, form: Form) -> None:
 
 def show_table(what: Table) -> None:
     console = terminal() if sys.stdout.isatty() else plain()
+    # Left to itself, a table that is too wide loses digits; the terminal's own line break loses nothing.
+    console.width = max(console.width, narrowest(what))
     with console.capture() as captured:
         console.print(what)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def narrowest(what: Table) -> int:
+    """Columns of a terminal that the table needs at least, with its words folded and its numbers whole."""
+    from rich.cells import cell_len
+
+    longest = [max(cell_len(str(cell)) for cell in (column.header, *column.cells)) for column in what.columns]
+    return sum(
+        2 + (length if column.no_wrap else min(length, FOLDED_COLUMNS))
+        for column, length in zip(what.columns, longest, strict=True)
+    )
 
 
 def table(rows: Sequence[Mapping[str, object]], columns: Sequence[Column]) -> Table:
