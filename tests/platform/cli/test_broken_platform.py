@@ -143,3 +143,14 @@ def test_a_reader_that_leaves_is_no_traceback(scripted: Scripted, tmp_path: Path
 
     assert done.stdout.startswith("NAMESPACE")
     assert done.stderr == ""
+
+
+def test_an_engine_that_has_not_written_yet_is_named(cli: Cli, scripted: Scripted) -> None:
+    scripted.answers["GET /api/v1alpha1/functions/default/chat/logs"] = (200, {"content-type": "text/plain"}, ())
+    replicas = json.dumps({"items": [{"id": "chat-00001-ab", "state": "starting"}]}).encode()
+    scripted.answers["GET /api/v1alpha1/replicas"] = (200, {"content-type": "application/json"}, (replicas,))
+
+    ended = cli("--url", scripted.url, "logs", "chat")
+
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == "no log yet: the engine of chat-00001-ab (starting) has not written anything\n"

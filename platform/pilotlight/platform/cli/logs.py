@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pilotlight.platform.cli.output import safe
 from pilotlight.platform.cli.target import connect
+
+if TYPE_CHECKING:
+    from pilotlight.platform.cli.client import Client
 
 
 def logs(
@@ -19,13 +22,22 @@ def logs(
     replica: Annotated[str, typer.Option(help="Which replica's; the newest when absent.")] = "",
 ) -> None:
     """Show what a replica's engine wrote, newest last."""
+    empty = True
     with (
         connect(context) as client,
         client.log_lines(function, follow=follow, tail=tail, replica=replica) as lines,
     ):
-        empty = True
         for line in lines:
             empty = False
             print(safe(line), flush=follow)
-    if empty:
-        print(f"no log yet: no replica of {function} has run", file=sys.stderr)
+        if empty:
+            print(f"no log yet: {_reason(client, function)}", file=sys.stderr)
+
+
+def _reason(client: Client, function: str) -> str:
+    from pilotlight.platform.cli.client import full_name
+
+    replicas = client.rows("replicas", {"function": full_name(function), "limit": 1})
+    if replicas:
+        return f"the engine of {replicas[0]['id']} ({replicas[0]['state']}) has not written anything"
+    return f"no replica of {function} has run"
