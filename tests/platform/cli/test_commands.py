@@ -201,6 +201,7 @@ def test_a_function_is_described_on_a_page(here: Cli) -> None:
     assert page.startswith("default/chat\n")
     assert "1 ready, 0 starting, 0 to 1 allowed" in page
     assert "Sized so:" in page
+    assert re.search(r"  URL: +http://127\.0\.0\.1:\d+/f/default/chat/v1\n", page)
     assert "\nReplicas\n" in page
     assert "\nDecisions\n" in page
     assert json.loads(good(here("describe", "chat", "--json")))["function"]["name"] == "chat"
@@ -276,6 +277,21 @@ def test_a_key_of_one_function_may_call_it_but_not_delete_it(here: Cli, monkeypa
 
 def test_a_key_without_a_scope_is_refused(here: Cli) -> None:
     assert here("keys", "create", "loose").code == 2
+
+
+@pytest.mark.parametrize(
+    ("scope", "said"),
+    [
+        (("--admin", "--namespace", "team-a"), "error: --admin allows everything: give it alone"),
+        (("--namespace", "Team_A"), "error: --namespace is 'Team_A'; expected NAMESPACE of lower-case letters"),
+        (("--function", "chat"), "error: --function is 'chat'; expected NAMESPACE/NAME of lower-case letters"),
+    ],
+)
+def test_a_scope_that_means_nothing_is_refused(scope: tuple[str, ...], said: str, here: Cli) -> None:
+    refused = here("keys", "create", "odd", *scope)
+
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith(said)
 
 
 # Models

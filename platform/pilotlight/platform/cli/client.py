@@ -78,7 +78,9 @@ class Client:
         close = same or get_close_matches(wanted, names, n=1)
         if close:
             return f"; did you mean {close[0]}?"
-        return "; `pilotlight get functions` lists what there is" if names else "; none is deployed yet"
+        return (
+            "; `pilotlight get functions` lists what there is" if names else "; there is none yet that this key may use"
+        )
 
     @contextmanager
     def _nearest(self, function: str) -> Iterator[None]:

@@ -20,7 +20,7 @@ from pilotlight.platform.cli.output import (
     table,
     text,
 )
-from pilotlight.platform.cli.target import connect
+from pilotlight.platform.cli.target import connect, settings
 
 FUNCTION: tuple[Column, ...] = (
     Column("Model", "function.model", text),
@@ -68,14 +68,15 @@ def describe(
     if as_json or form is not Form.TABLE:
         show_value(found, Form.JSON if as_json else form)
         return
-    print("\n".join(page(found)))
+    print("\n".join(page(found, settings(context).url)))
     show_part("Replicas", found["replicas"], REPLICAS)
     show_part("Decisions", found["decisions"], DECISIONS)
 
 
-def page(found: Mapping[str, Any]) -> Iterator[str]:
-    """The function's facts, how it was sized, and what a start is expected to take."""
-    function = found["function"]
+def page(found: Mapping[str, Any], platform: str) -> Iterator[str]:
+    """The function's facts, how it was sized, and what a start is expected to take; `platform` is the URL's front."""
+    function = {**found["function"], "url": platform + found["function"]["url"]}
+    found = {**found, "function": function}
     yield f"{function['namespace']}/{function['name']}"
     yield f"  {'Replicas:':<12} {replica_text(function)}"
     for column in FUNCTION:

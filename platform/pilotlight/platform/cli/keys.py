@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Annotated
 
 import typer
 
+from pilotlight.platform.cli.errors import REFUSED, CommandError
 from pilotlight.platform.cli.output import Column, Form, age, show_rows, show_value, text
 from pilotlight.platform.cli.target import connect
 
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
 
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+FULL_NAME = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
 COLUMNS: tuple[Column, ...] = (
     Column("ID", "id", text),
     Column("NAME", "name", text),
@@ -35,6 +39,12 @@ def create(
     as_json: Annotated[bool, typer.Option("--json", help="Print the key and its scopes as JSON.")] = False,
 ) -> None:
     """Create a key. The secret is printed once, alone on stdout; the platform keeps only its hash."""
+    if admin and (namespace or function):
+        raise CommandError("--admin allows everything: give it alone, or leave it out for a scope", code=REFUSED)
+    for place in namespace or ():
+        _check("--namespace", place, NAME, "NAMESPACE")
+    for place in function or ():
+        _check("--function", place, FULL_NAME, "NAMESPACE/NAME")
     wanted = {"name": name, "namespaces": namespace or None, "functions": function or None, "admin": admin}
     with connect(context) as client:
         made = client.create_key(wanted)
@@ -42,7 +52,13 @@ def create(
         show_value(made, Form.JSON)
         return
     print(made["secret"])
-    print(f"key {made['id']}: keep the secret now, it is not shown again", file=sys.stderr)
+    print(f"{made['id']} ({name}): keep the secret now, it is not shown again", file=sys.stderr)
+
+
+def _check(option: str, given: str, pattern: re.Pattern[str], form: str) -> None:
+    if not pattern.fullmatch(given):
+        expected = f"{form} of lower-case letters, digits and hyphens, beginning and ending with a letter or digit"
+        raise CommandError(f"{option} is {given!r}; expected {expected}", code=REFUSED)
 
 
 @app.command("list")
