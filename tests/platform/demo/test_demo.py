@@ -73,5 +73,5 @@ def test_ctrl_c_while_the_engine_starts_ends_everything(
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
 
-    assert (process.returncode, err) == (130, ""), out
+    assert (process.returncode, err) == (130, "interrupted; processes of the demo that are left: none\n"), out
     assert processes_of(state) == []

@@ -16,7 +16,7 @@ def demo(
         Path | None, typer.Option(hidden=True, help="Save the terminal's output as an SVG picture.")
     ] = None,
 ) -> None:
-    """Show it all in two minutes.
+    """Show it all in a few minutes.
 
     Runs a platform of its own, deploys a small chat model, calls it from zero, and watches it go back to zero.
     """

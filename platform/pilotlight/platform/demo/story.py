@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,9 +51,18 @@ def run(state: Path, picture: Path | None) -> None:
     console = Console(record=picture is not None, highlight=False)
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     with interrupted_by(signal.SIGTERM), interrupted_by(signal.SIGHUP):
-        Story(console, state).tell()
+        _tell(Story(console, state))
     if picture is not None:
         picture.write_text(as_svg(console), encoding="utf-8")
+
+
+def _tell(story: Story) -> None:
+    try:
+        story.tell()
+    except KeyboardInterrupt:
+        left = ", ".join(str(process.pid) for process in replica_processes(story.state))
+        print(f"interrupted; processes of the demo that are left: {left or 'none'}", file=sys.stderr)
+        raise
 
 
 def as_svg(console: Console) -> str:
