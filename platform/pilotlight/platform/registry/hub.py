@@ -136,9 +136,14 @@ def _snapshot(ref: HubRef, folder: Path, *, trust_remote_code: bool) -> Path:
         raise ImportFailedError(_explained(ref, error.response.status_code)) from error
     except (network, OSError, ValueError) as error:
         raise ImportFailedError(
-            f"{ref} could not be fetched: {error}; check HF_ENDPOINT and the proxy settings"
+            f"{ref} could not be fetched: {_first_line(error)}; check HF_ENDPOINT and the proxy settings"
         ) from error
     return Path(found)
+
+
+def _first_line(error: Exception) -> str:
+    """The cause; the lines under it are advice for callers of the hub's own client."""
+    return str(error).partition("\n")[0].removeprefix("Got: ") or type(error).__name__
 
 
 def _explained(ref: HubRef, status: int) -> str:
