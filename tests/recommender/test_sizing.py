@@ -126,7 +126,9 @@ def test_following_the_advice_of_a_refusal_works(smollm2: ModelFacts) -> None:
     advised = re.search(r"engine.maxModelLen to at most (\d+)", str(refusal.value))
     assert advised is not None
     assert size(smollm2, SMALL, generate(memory=3.4, max_model_len=int(advised[1]))).context == int(advised[1])
-    enough = generate(memory=refusal.value.needed_bytes / GIB + 0.001, max_model_len=8192)
+    memory = re.search(r"raise resources.memory to at least (\d+)Mi,", str(refusal.value))
+    assert memory is not None
+    enough = generate(memory=int(memory[1]) / 1024, max_model_len=8192)
     assert size(smollm2, SMALL, enough).context == 8192
 
 

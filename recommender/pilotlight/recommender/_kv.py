@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pilotlight.recommender._units import ceil_div, human
+from pilotlight.recommender._units import MIB, ceil_div, human
 from pilotlight.recommender.errors import DoesNotFit
 
 # Planned tokens per request where nothing was observed yet: a slot is worth a cache of this many tokens.
@@ -111,7 +111,7 @@ def _refusal(demand: KvDemand, affordable: int, cache: Part | None) -> DoesNotFi
     parts = [*demand.fixed, *([cache] if cache else [])]
     needed = sum(part.bytes for part in parts)
     sums = " + ".join(map(str, parts))
-    advice = f"raise resources.memory to at least {human(needed)}"
+    advice = f"raise resources.memory to at least {ceil_div(needed, MIB)}Mi"
     if demand.limit_name != "resources.memory":
         advice = "take a smaller model or a larger machine"
     if cache and demand.cache_bytes is not None:
