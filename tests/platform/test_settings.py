@@ -29,6 +29,11 @@ def test_what_is_refused(options: dict[str, Any], said: str) -> None:
         Settings(state=Path("/x"), **options)
 
 
+def test_a_request_may_be_held_for_the_longest_start_and_a_turn_after_it() -> None:
+    assert Settings(state=Path("/x")).hold_seconds == 1800 + 600
+    assert Settings(state=Path("/x"), start_seconds=5.0).hold_seconds == 605
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.5.5.5"])
 def test_loopback_needs_no_consent(host: str) -> None:
     assert Settings(state=Path("/x"), host=host).host == host

@@ -100,7 +100,7 @@ class Platform:
             self.activator,
             self.ledger.cause,
             self.clock,
-            LoopSettings(_room(machine), _spec_settings(settings, state), settings.max_held),
+            LoopSettings(_room(machine), _spec_settings(settings, state), settings.max_held, settings.hold_seconds),
         )
         self.machine = machine
         self.adopted = False

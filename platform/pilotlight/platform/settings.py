@@ -13,6 +13,10 @@ MEMORY_SHARE = 0.8
 """Of the machine's memory: the rest is for the system, the activator and the page cache."""
 
 
+QUEUE_SECONDS = 600.0
+"""What a request may wait for a slot beside a whole cold start: the activator's own bound where no host sets one."""
+
+
 class SettingsError(ValueError):
     """A setting that cannot be used; the message is for the user."""
 
@@ -43,6 +47,11 @@ class Settings:
     """Requests of one function that may wait, for a start or for a slot; each holds about 20 KiB and a descriptor."""
     allow_any_host: bool = False
     """Listen on other addresses than loopback; there is no TLS, so that is for whoever has it in front."""
+
+    @property
+    def hold_seconds(self) -> float:
+        """Longest hold of a request: no start that is allowed may be refused for its length."""
+        return self.start_seconds + QUEUE_SECONDS
 
     def __post_init__(self) -> None:
         if not self.allow_any_host and not is_loopback(self.host):

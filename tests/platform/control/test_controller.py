@@ -108,7 +108,7 @@ class Stage:
         self.loop = self.new_loop()
 
     def new_loop(self) -> Controller:
-        settings = LoopSettings(Room(2**40, 4, {}), SpecSettings("/cache", drain_seconds=30.0))
+        settings = LoopSettings(Room(2**40, 4, {}), SpecSettings("/cache", drain_seconds=30.0), 7, 77.0)
         return Controller(self.cluster, self.stores, self.traffic, lambda _: "key-1", self.clock, settings)
 
     def deploy(self, template: Template | None, **policy: Any) -> None:
@@ -156,6 +156,13 @@ async def test_a_request_at_zero_starts_one_replica_with_its_cause(stage: Stage,
     [replica] = stage.traffic.routes[CHAT].replicas
     assert (replica.id, replica.accepting, replica.engine_key) == (name, True, "engine-key")
     assert stage.stores.replicas.starts(template.digest, "simulated") == ({"load": 2.0},)
+
+
+async def test_the_activator_is_told_how_many_may_wait_and_how_long(stage: Stage, template: Template) -> None:
+    stage.deploy(template)
+    await stage.loop.round()
+
+    assert (stage.traffic.routes[CHAT].queue_limit, stage.traffic.routes[CHAT].hold_seconds) == (7, 77.0)
 
 
 async def test_it_takes_no_new_work_before_it_is_told_to_end(stage: Stage, template: Template) -> None:

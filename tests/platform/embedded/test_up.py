@@ -11,6 +11,9 @@ import httpx
 import psutil
 import pytest
 
+from pilotlight.platform.database.connection import Database
+from pilotlight.platform.database.replicas import Replicas
+
 Make = Callable[..., Any]
 Wait = Callable[..., Any]
 SIMULATED = "simulated"
@@ -65,6 +68,23 @@ def test_a_start_longer_than_the_keep_alive_is_finished_for_whoever_was_told_to_
     row = wait_until(idle)
     assert row["replica_starting_seconds"] > 4
     assert row["replica_idle_seconds"] >= 1.5
+
+
+def test_a_start_that_is_expected_to_take_longer_than_ten_minutes_is_waited_for(make_up: Make) -> None:
+    up = make_up()
+    up.deploy("long")
+    digest = up.function("long")["digest"]
+    up.stop()
+    database = Database.at(up.state / "pilotlight.db")
+    Replicas(database).started("long-00001-before", digest, SIMULATED, {"load": 900.0}, 1.0)
+    database.close()
+    up.start()
+    expected = up.ask("GET", "/api/v1alpha1/functions/team-a/long/describe").json()
+
+    answer = up.chat("long")
+
+    assert answer.status_code == 200, answer.text
+    assert sum(expected["start_eta_seconds"].values()) >= 900
 
 
 def test_fifty_at_zero_are_answered_by_exactly_one_start(up: Any) -> None:

@@ -68,6 +68,8 @@ class LoopSettings:
     spec: SpecSettings
     max_held: int = 1000
     """Requests of one function that may wait."""
+    hold_seconds: float = 2400.0
+    """How long each may."""
 
 
 class Controller:
@@ -260,7 +262,7 @@ class Controller:
         ]
         trouble = Trouble(memory.state.back_off, memory.crashed_starting)
         told = route(view, revision, served, self.eta(view.id), trouble, world.now)
-        return replace(told, queue_limit=self._settings.max_held)
+        return replace(told, queue_limit=self._settings.max_held, hold_seconds=self._settings.hold_seconds)
 
     def eta(self, function: FunctionId) -> dict[str, float]:
         """Expected seconds of each phase of the function's next start."""
