@@ -197,7 +197,7 @@ limits_ = st.builds(
     st.floats(0.1, 1),
     st.floats(0, 300),
 )
-back_offs = st.builds(BackOff, st.integers(0, 20), times, st.just(""))
+back_offs = st.builds(BackOff, st.integers(0, 20), times, st.just(""), st.booleans())
 states = st.builds(
     State,
     since=times,
@@ -265,6 +265,26 @@ def test_inputs_that_are_not_complete_do_not_replay(name: str) -> None:
         replay(inputs)
 
 
+@pytest.mark.parametrize(
+    ("crashes", "sentence"),
+    [
+        pytest.param([False], "a start failed; the next start is due in 1.0 s", id="a start"),
+        pytest.param([True], "a replica died while serving; the next start is due in 1.0 s", id="while serving"),
+        pytest.param(
+            [True, False],
+            "a start failed, failure 2 in a row; the next start is due in 2.0 s",
+            id="then a start",
+        ),
+    ],
+)
+def test_a_back_off_says_what_happened(crashes: list[bool], sentence: str) -> None:
+    back_off = BackOff()
+    for served in crashes:
+        back_off = after_crash(back_off, NOW, "killed", served)
+
+    assert decide(State(since=0, back_off=back_off), Load(1, 0, NOW), Limits(), NOW).sentence == sentence
+
+
 def test_a_clock_that_is_set_back_does_not_prolong_a_back_off() -> None:
     back_off = after_crash(BackOff(20), NOW, "killed")
 
@@ -274,7 +294,7 @@ def test_a_clock_that_is_set_back_does_not_prolong_a_back_off() -> None:
 
 def test_decisions_recorded_before_starts_were_counted_replay() -> None:
     inputs = dict(decide(State(since=0), Load(1, 0, NOW), Limits(), NOW).inputs)
-    del inputs["starting"], inputs["ready_at"]
+    del inputs["starting"], inputs["ready_at"], inputs["served"]
 
     assert replay(inputs).desired == 1
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil
 
-from pilotlight.detector.values import Decision, Limits, Load, Reason, State
+from pilotlight.detector.values import BackOff, Decision, Limits, Load, Reason, State
 
 
 def decide(state: State, load: Load | None, limits: Limits, now: float) -> Decision:
@@ -24,7 +24,7 @@ def decide(state: State, load: Load | None, limits: Limits, now: float) -> Decis
     wait = state.back_off.wait(now)
     if wait and desired > state.alive:
         desired, reason = state.alive, Reason.BACK_OFF
-        sentence = f"{state.back_off.failures} starts failed in a row; the next is due in {wait:.1f} s"
+        sentence = f"{_crashes(state.back_off)}; the next start is due in {wait:.1f} s"
     inputs = _inputs(state, load, limits, now)
     return Decision(desired, reason, sentence, inputs, replace(after, desired=desired))
 
@@ -90,6 +90,13 @@ def _explain(work: int, want: int, load: Load, limits: Limits) -> tuple[Reason, 
     return Reason.DEMAND, f"{text} ask for {raw}"
 
 
+def _crashes(back_off: BackOff) -> str:
+    last = "a replica died while serving" if back_off.served else "a start failed"
+    if back_off.failures == 1:
+        return last
+    return f"{last}, failure {back_off.failures} in a row"
+
+
 def _clip(count: int, limits: Limits) -> int:
     return min(max(count, limits.minimum), limits.maximum)
 
@@ -114,6 +121,7 @@ def _inputs(state: State, load: Load | None, limits: Limits, now: float) -> dict
         "surplus_peak": state.surplus_peak,
         "failures": state.back_off.failures,
         "retry_at": state.back_off.retry_at,
+        "served": state.back_off.served,
         "minimum": limits.minimum,
         "maximum": limits.maximum,
         "keep_alive_seconds": limits.keep_alive_seconds,

@@ -22,7 +22,7 @@ def replay(inputs: Mapping[str, object]) -> Decision:
         ready_at=_float(inputs, "ready_at", 0),
         surplus_since=None if inputs.get("surplus_since") is None else _float(inputs, "surplus_since"),
         surplus_peak=_int(inputs, "surplus_peak"),
-        back_off=BackOff(_int(inputs, "failures"), _float(inputs, "retry_at")),
+        back_off=BackOff(_int(inputs, "failures"), _float(inputs, "retry_at"), served=bool(_int(inputs, "served", 0))),
     )
     limits = Limits(
         minimum=_int(inputs, "minimum"),

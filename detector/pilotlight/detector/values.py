@@ -64,6 +64,8 @@ class BackOff:
     failures: int = 0
     retry_at: float = 0.0
     message: str = ""
+    served: bool = False
+    """The last one had been ready; else its start failed."""
 
     def wait(self, now: float) -> float:
         """Seconds until the next start is due; 0: it is."""

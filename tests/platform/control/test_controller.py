@@ -249,6 +249,23 @@ async def test_crashes_in_a_row_back_off_and_health_forgives_them(stage: Stage, 
     assert stage.loop.known.memory[CHAT].state.back_off.failures == 0
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_death_while_serving_is_not_called_a_failed_start(
+    stage: Stage, template: Template, restarted: bool
+) -> None:
+    name = await stage.ready(template)
+    stage.cluster.say(name, ReplicaState.FAILED, message="killed")
+    stage.demand(queued=1)
+    if restarted:
+        stage.loop = stage.new_loop()
+        await stage.loop.adopt()
+    await stage.loop.round()
+
+    [record] = [record for record in stage.stores.records.decisions(CHAT) if record.reason == "back_off"]
+    assert record.sentence == "a replica died while serving; the next start is due in 1.0 s"
+    assert stage.traffic.routes[CHAT].failure == ""
+
+
 async def test_a_new_revision_does_not_inherit_the_back_off(stage: Stage, template: Template) -> None:
     stage.deploy(template)
     await stage.loop.round()
@@ -349,6 +366,8 @@ def test_crashes_are_counted_back_to_the_last_replica_that_did_not_fail() -> Non
     newest_first = [ended("failed", 90.0), ended("failed", 80.0), ended("stopped", 70.0), ended("failed", 60.0)]
 
     back_off = crashes_in_a_row(newest_first)
+    assert not back_off.served
+    assert crashes_in_a_row(newest_first, {"r"}).served
     assert (back_off.failures, back_off.retry_at, back_off.message) == (2, 92.0, "90.0")
     assert crashes_in_a_row([]).failures == 0
 

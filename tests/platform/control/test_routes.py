@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from pilotlight.activator.values import Route
 from pilotlight.detector.values import BackOff
-from pilotlight.platform.control.routes import Served, Trouble, _start, failure_text, phase_seconds, route
+from pilotlight.platform.control.routes import Served, _start, failure_text, phase_seconds, route
 from pilotlight.platform.control.world import FunctionView
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaState, ReplicaStatus
 
 NOW = 1000.0
 ETA = {"schedule": 1.0, "fetch": 2.0, "import": 4.0, "load": 8.0, "warmup": 1.0}
-FINE = Trouble(BackOff(), starting=False)
+FINE = BackOff()
 Make = Callable[..., Any]
 
 
@@ -35,8 +35,8 @@ def served(
     return Served("r1", view.revision, said, wanted, was_ready)
 
 
-def told(view: FunctionView, *replicas: Served, trouble: Trouble = FINE) -> Route:
-    return route(view, view.revision, replicas, ETA, trouble, NOW)
+def told(view: FunctionView, *replicas: Served, back_off: BackOff = FINE) -> Route:
+    return route(view, view.revision, replicas, ETA, back_off, NOW)
 
 
 @pytest.mark.parametrize(
@@ -92,28 +92,26 @@ def test_what_a_caller_is_told_never_goes_back(
 
 
 @pytest.mark.parametrize(
-    ("back_off", "starting", "failure"),
+    ("back_off", "failure"),
     [
-        pytest.param(BackOff(1, NOW + 4, "no memory"), True, "no memory", id="a failed start is told at once"),
-        pytest.param(BackOff(1, NOW + 4, "killed"), False, "", id="one that had served is replaced first"),
-        pytest.param(BackOff(3, NOW + 4, "killed"), False, "killed", id="not for ever"),
-        pytest.param(BackOff(3, NOW, "killed"), True, "", id="the next try is due"),
-        pytest.param(BackOff(), True, "", id="none"),
+        pytest.param(BackOff(1, NOW + 4, "no memory"), "no memory", id="a failed start is told at once"),
+        pytest.param(BackOff(1, NOW + 4, "killed", served=True), "", id="one that had served is replaced first"),
+        pytest.param(BackOff(3, NOW + 4, "killed", served=True), "killed", id="not for ever"),
+        pytest.param(BackOff(3, NOW, "killed"), "", id="the next try is due"),
+        pytest.param(BackOff(), "", id="none"),
     ],
 )
-def test_when_callers_are_told_of_a_failure(
-    view: FunctionView, back_off: BackOff, starting: bool, failure: str
-) -> None:
-    found = told(view, trouble=Trouble(back_off, starting))
+def test_when_callers_are_told_of_a_failure(view: FunctionView, back_off: BackOff, failure: str) -> None:
+    found = told(view, back_off=back_off)
 
     assert found.failure == failure
     assert found.retry_after_seconds == (4.0 if failure else 0.0)
 
 
 def test_a_start_under_way_is_worth_waiting_for(view: FunctionView) -> None:
-    trouble = Trouble(BackOff(3, NOW + 4, "killed"), starting=True)
+    starting = served(view, ReplicaState.STARTING, was_ready=False)
 
-    assert told(view, served(view, ReplicaState.STARTING, was_ready=False), trouble=trouble).failure == ""
+    assert told(view, starting, back_off=BackOff(3, NOW + 4, "killed")).failure == ""
 
 
 def test_a_failure_carries_the_last_lines_of_the_log() -> None:

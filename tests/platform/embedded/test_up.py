@@ -266,6 +266,9 @@ def test_an_engine_that_is_killed_is_replaced(up: Any, wait_until: Wait) -> None
 
     wait_until(lambda: [r["id"] for r in up.live("killed")] not in ([], [before["id"]]))
     assert up.chat("killed").status_code == 200
+    assert up.function("killed")["failure"] == ""
+    [backed_off] = [d for d in up.items("decisions", function="team-a/killed") if d["reason"] == "back_off"]
+    assert backed_off["sentence"].startswith("a replica died while serving")
 
 
 def test_a_deleted_function_is_gone_and_its_usage_stays(up: Any, wait_until: Wait) -> None:

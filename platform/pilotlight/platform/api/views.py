@@ -45,7 +45,7 @@ def function_out(
         starting=states.count(ReplicaState.STARTING),
         queued=work.queued,
         in_flight=work.in_flight,
-        failure=memory.state.back_off.message if memory else "",
+        failure=memory.state.back_off.message if memory and ReplicaState.READY not in states else "",
         waits=memory.waits if memory else "",
         created_at=function.created_at,
         updated_at=function.updated_at,

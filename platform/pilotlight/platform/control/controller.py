@@ -20,7 +20,7 @@ from pilotlight.platform.control.bookkeeping import Bookkeeper
 from pilotlight.platform.control.cluster import Cluster, ClusterError
 from pilotlight.platform.control.observing import Observer
 from pilotlight.platform.control.plan import plan, serving
-from pilotlight.platform.control.routes import Served, Trouble, route
+from pilotlight.platform.control.routes import Served, route
 from pilotlight.platform.control.specs import SpecSettings, replica_spec
 from pilotlight.platform.control.state import Known, Live, Memory
 from pilotlight.platform.control.world import Drain, FunctionView, Plan, Room, Start, Stop, Wait, World
@@ -139,7 +139,6 @@ class Controller:
             memory = self.known.memory[function.id]
             back_off = await self._observer.crashes(function)
             memory.state = replace(memory.state, back_off=back_off)
-            memory.crashed_starting = back_off.failures > 0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -260,8 +259,7 @@ class Controller:
             Served(live.record.id, live.revision, live.status, live.wanted, live.ready_at is not None)
             for live in self.known.of(view.id)
         ]
-        trouble = Trouble(memory.state.back_off, memory.crashed_starting)
-        told = route(view, revision, served, self.eta(view.id), trouble, world.now)
+        told = route(view, revision, served, self.eta(view.id), memory.state.back_off, world.now)
         return replace(told, queue_limit=self._settings.max_held, hold_seconds=self._settings.hold_seconds)
 
     def eta(self, function: FunctionId) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import structlog
 
@@ -80,7 +80,7 @@ class Observer:
         log.info("replica ended", replica=record.id, state=state, message=text)
         memory = self._known.memory.get(record.function)
         if memory and live.wanted and state == "failed" and memory.revision == record.revision:
-            memory.crashed(now, message, starting=live.ready_at is None)
+            memory.crashed(now, message, served=live.ready_at is not None)
 
     async def remember_starts(self, template: Template) -> None:
         """Read how long the model's last starts took."""
@@ -94,11 +94,13 @@ class Observer:
     async def crashes(self, function: Function) -> BackOff:
         """The back-off that a restart goes on with: the crashes in a row that the database knows of."""
         records = await asyncio.to_thread(self._replicas.recent, function.id, LOOK_BACK)
-        return crashes_in_a_row([record for record in records if record.revision == function.revision])
+        mine = [record for record in records if record.revision == function.revision]
+        served = await asyncio.to_thread(self._replicas.became_ready, [record.id for record in mine])
+        return crashes_in_a_row(mine, served)
 
 
-def crashes_in_a_row(newest_first: Sequence[ReplicaRecord]) -> BackOff:
-    """Up to the last replica that did not fail. Pure."""
+def crashes_in_a_row(newest_first: Sequence[ReplicaRecord], served: Collection[str] = ()) -> BackOff:
+    """Up to the last replica that did not fail; `served` are those that had been ready. Pure."""
     failed: list[ReplicaRecord] = []
     for record in newest_first:
         if record.state != "failed":
@@ -106,5 +108,6 @@ def crashes_in_a_row(newest_first: Sequence[ReplicaRecord]) -> BackOff:
         failed.append(record)
     back_off = BackOff()
     for record in reversed(failed):
-        back_off = after_crash(back_off, record.ended_at or record.created_at, record.message)
+        at = record.ended_at or record.created_at
+        back_off = after_crash(back_off, at, record.message, record.id in served)
     return back_off

@@ -29,25 +29,17 @@ class Served:
     was_ready: bool
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """Crashes in a row, and whether the last one was during a start."""
-
-    back_off: BackOff
-    starting: bool
-
-
 def route(
     view: FunctionView,
     serving: Revision,
     replicas: Sequence[Served],
     eta: Mapping[str, float],
-    trouble: Trouble,
+    back_off: BackOff,
     now: float,
 ) -> Route:
     """The route of one function; `serving` is the revision that new work goes to."""
     template = serving.template
-    failure, retry_after = _failure(trouble, replicas, now)
+    failure, retry_after = _failure(back_off, replicas, now)
     return Route(
         function=view.id,
         revision=serving.name,
@@ -102,10 +94,9 @@ def _start(status: ReplicaStatus, eta: Mapping[str, float], now: float) -> Start
     return StartProgress(last.name.value, percent, left, status.phases[0].start)
 
 
-def _failure(trouble: Trouble, replicas: Sequence[Served], now: float) -> tuple[str, float]:
-    back_off = trouble.back_off
+def _failure(back_off: BackOff, replicas: Sequence[Served], now: float) -> tuple[str, float]:
     hopeful = any(served.wanted for served in replicas)
-    told = trouble.starting or back_off.failures >= PATIENT_FAILURES
+    told = not back_off.served or back_off.failures >= PATIENT_FAILURES
     wait = back_off.wait(now)
     if hopeful or not told or back_off.failures == 0 or not wait:
         return "", 0.0

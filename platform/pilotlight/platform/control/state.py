@@ -64,7 +64,6 @@ class Memory:
 
     state: State
     revision: str
-    crashed_starting: bool = False
     waits: str = ""
     """Why a wanted replica has no place; empty: none waits."""
     decided: tuple[int, str] = (-1, "")
@@ -76,13 +75,11 @@ class Memory:
             self.revision = revision
             self.succeeded()
 
-    def crashed(self, now: float, message: str, starting: bool) -> None:
-        self.state = replace(self.state, back_off=after_crash(self.state.back_off, now, message))
-        self.crashed_starting = starting
+    def crashed(self, now: float, message: str, served: bool) -> None:
+        self.state = replace(self.state, back_off=after_crash(self.state.back_off, now, message, served))
 
     def succeeded(self) -> None:
         self.state = replace(self.state, back_off=after_success())
-        self.crashed_starting = False
 
 
 @dataclass

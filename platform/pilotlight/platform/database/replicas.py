@@ -89,6 +89,12 @@ class Replicas:
         with self._database.write() as connection:
             upsert(connection, start_phases, [row])
 
+    def became_ready(self, replicas: Sequence[str]) -> frozenset[str]:
+        """Those of them whose start succeeded."""
+        query = select(start_phases.c.replica).where(start_phases.c.replica.in_(replicas))
+        with self._database.read() as connection:
+            return frozenset(connection.execute(query).scalars())
+
     def starts(self, digest: str, kind: str) -> tuple[Mapping[str, float], ...]:
         """The last starts of a model, newest last."""
         query = (
