@@ -178,8 +178,11 @@ def test_text_survives_being_rendered_again() -> None:
     )
 )
 def test_an_engine_that_says_nonsense_does_no_harm(chunk: dict[str, Any]) -> None:
-    events.count(_request(), chunk)
+    request = _request()
+    events.count(request, chunk)
+    assert request.prompt_tokens >= 0
     events.strip(chunk, Wants())
+    assert "usage" not in chunk or chunk.get("choices") == []
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,18 @@ async def test_a_deadline_is_weighed_against_the_learned_start_at_once(
         assert stage.waker.woken == [CHAT], "nobody would make the Retry-After true"
 
 
+async def test_a_refusal_before_admission_has_the_facts_of_its_function_too(stage: Stage) -> None:
+    stage.update(deadline_seconds=5.0)
+    async with stage.post() as response:
+        told = {name.lower(): value for name, value in response.headers.items() if name.lower().startswith("x-pilot")}
+    assert told == {
+        "x-pilotlight-revision": "chat-1",
+        "x-pilotlight-start": "cold",
+        "x-pilotlight-queue-ms": "0",
+        "x-pilotlight-start-ms": "0",
+    }
+
+
 async def test_the_class_deadline_counts_where_the_request_brings_none(stage: Stage) -> None:
     stage.update(deadline_seconds=5.0)
     async with stage.post() as response:

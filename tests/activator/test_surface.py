@@ -292,7 +292,7 @@ async def test_a_failing_meter_refuses_what_it_cannot_record(
     stage.update(replicas=(engine.replica(),))
     monkeypatch.setattr(stage.meter, "admitted", full)
     status, error = await stage.error()
-    assert (status, error["code"]) == (500, "internal_error")
+    assert (status, error["code"]) == (503, "ledger_unwritable")
     assert "space" not in error["message"]
     assert engine.pending == 0
     assert stage.demand() == (0, 0)

@@ -7,9 +7,9 @@ What a client can rely on:
 - `X-Request-Deadline`: how long the answer's beginning may take (`deadlines`). What is expected to begin later is
   refused at once with 503; what was expected in time and is not ready by then is refused then.
 - Every refusal is OpenAI's error object; 429 and 503 carry `Retry-After`, computed from what was learned.
-- Every answer carries `X-Request-Id`, the id of its ledger row; a client's own header of that name is not taken over,
-  ids must be unique. Answers of a function add `X-Pilotlight-Revision`, `-Start: cold|warm`, `-Queue-Ms`, `-Start-Ms`
-  and `-Replica`; so do refusals of a request that was admitted, without the replica where it got none.
+- Every answer carries `X-Request-Id`, the id of the ledger row where there is one; a client's own header of that name
+  is not taken over, ids must be unique. Answers of a function add `X-Pilotlight-Revision`, `-Start: cold|warm`,
+  `-Queue-Ms`, `-Start-Ms` and `-Replica`; so do its refusals, without the replica where the request got none.
 - A stream that has to wait gets 200 and an SSE comment within a second, then one at least every five
   (`: loading weights 43% (eta 12s)`); `: pilotlight {...}` with the facts that its headers could not know comes before
   the first event. A refusal from then on is one event `data: {"error": {..., "status": 503, "retry_after": 12}}`, after
@@ -27,7 +27,7 @@ import json
 import logging
 import uuid
 
-from pilotlight.activator import errors, models
+from pilotlight.activator import errors, headers, models
 from pilotlight.activator.admission import Admit, admit
 from pilotlight.activator.budget import Budget, Share
 from pilotlight.activator.channel import Channel, Scope, header
@@ -143,6 +143,8 @@ class App:
             admitted = self._admit(target.route, deadline)
         except RefusedError as refusal:
             self._hands.refused(request, caller, target.route, refusal)
+            state = self._fleet.states.get(target.route.function)
+            refusal.headers += headers.unadmitted(target.route.revision, state is None or state.is_cold)
             raise
         progress = parsed.stream and (header(scope, b"x-pilotlight-progress") or "").strip().lower() != "off"
         taken = InHand(

@@ -130,6 +130,11 @@ def draining(retry_after: float) -> RefusedError:
     return RefusedError(503, "draining", message, retry_after=retry_after, headers=((b"connection", b"close"),))
 
 
+def ledger_unwritable(retry_after: float) -> RefusedError:
+    message = "The ledger cannot be written just now, and no request runs without its line there; try again."
+    return RefusedError(503, "ledger_unwritable", message, retry_after=retry_after, outcome="failed")
+
+
 def replica_lost(function: FunctionId, detail: str, retry_after: float | None) -> RefusedError:
     message = f"The replica of {function} that served this request was lost: {detail}."
     return RefusedError(502, "replica_lost", message, retry_after=retry_after, outcome="failed")

@@ -6,7 +6,7 @@ import asyncio
 
 from pilotlight.activator import headers
 from pilotlight.activator.channel import Channel
-from pilotlight.activator.errors import RefusedError, interrupted
+from pilotlight.activator.errors import RefusedError, interrupted, ledger_unwritable
 from pilotlight.activator.fleet import Fleet
 from pilotlight.activator.inhand import InHand
 from pilotlight.activator.metrics import Metrics
@@ -36,8 +36,11 @@ class Hands:
         self.idle.set()
 
     def admit(self, request: InHand) -> None:
-        """Write the durable line; from here on `carry` must follow."""
-        self._meter.admitted(request.usage(request.arrived))
+        """Write the durable line; from here on `carry` must follow. Raises `RefusedError` when it cannot be written."""
+        try:
+            self._meter.admitted(request.usage(request.arrived))
+        except OSError as error:  # a full disk, most often: nothing may run that is not accounted for
+            raise ledger_unwritable(self._settings.overload_retry_seconds) from error
         self._requests.add(request)
         self.idle.clear()
 

@@ -7,6 +7,17 @@ from pilotlight.activator.inhand import InHand
 Header = tuple[bytes, bytes]
 
 
+def unadmitted(revision: str, cold: bool) -> tuple[Header, ...]:
+    """Of a function's request that was refused before it waited."""
+    start = b"cold" if cold else b"warm"
+    return (
+        (b"x-pilotlight-revision", revision.encode()),
+        (b"x-pilotlight-start", start),
+        (b"x-pilotlight-queue-ms", b"0"),
+        (b"x-pilotlight-start-ms", b"0"),
+    )
+
+
 def early(request: InHand) -> list[Header]:
     """Known while the request waits."""
     start = b"cold" if request.cold else b"warm"
