@@ -231,6 +231,15 @@ def test_no_log_is_said_on_stderr(here: Cli) -> None:
     assert ended.err == "no log yet: no replica of team-a/silent has run\n"
 
 
+def test_usage_tells_how_requests_ended_that_were_not_answered(here: Cli) -> None:
+    assert here("call", "chat", "too much", "--max-tokens", "1000000").code == 2
+
+    [title, *rows] = good(here("usage", "--by", "function")).splitlines()
+
+    assert title.endswith("  NOT OK")
+    assert re.search(r"  \d+ rejected", next(row for row in rows if row.startswith("default/chat ")))
+
+
 def test_usage_is_summed_by_function_key_and_day(here: Cli) -> None:
     good(here("call", "chat", "count me"))
 
