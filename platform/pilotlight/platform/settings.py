@@ -57,7 +57,7 @@ class Settings:
         if not self.allow_any_host and not is_loopback(self.host):
             raise SettingsError(
                 f"host {self.host} is not loopback: keys and prompts would cross the network unencrypted;"
-                " allow it explicitly if something in front does TLS"
+                " allow it with --allow-any-host if something in front does TLS"
             )
         if not 0 <= self.port <= 65535:
             raise SettingsError(f"port {self.port} is not between 0 and 65535")
