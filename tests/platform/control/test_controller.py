@@ -429,9 +429,15 @@ async def test_every_recorded_decision_replays_from_its_inputs(stage: Stage, tem
         assert (again.desired, again.reason, again.sentence) == (record.desired, record.reason, record.sentence)
 
 
-async def test_an_eviction_is_recorded_with_what_is_left_and_for_whom(stage: Stage, template: Template) -> None:
+@pytest.mark.parametrize(
+    ("namespace", "named"),
+    [("team-a", "team-a/other"), ("team-b", "a function of another namespace")],
+)
+async def test_an_eviction_is_recorded_with_what_is_left_and_for_whom(
+    stage: Stage, template: Template, namespace: str, named: str
+) -> None:
     name = await stage.ready(replace(template, memory_bytes=2**40))
-    other = FunctionId("team-a", "other")
+    other = FunctionId(namespace, "other")
     stage.functions.apply([Change(other, {}, Policy(), template, "key")], stage.clock.now())
     stage.loop.changed()
     stage.demand()
@@ -442,9 +448,10 @@ async def test_an_eviction_is_recorded_with_what_is_left_and_for_whom(stage: Sta
 
     evicted = stage.stores.records.decisions(CHAT)[0]
     assert (evicted.reason, evicted.desired, evicted.revision) == ("evicted", 0, "chat-00001")
+    assert evicted.sentence == f"idle, makes way for {named}"
     assert evicted.inputs == {
         "replica": name,
-        "makes_way_for": "team-a/other",
+        "makes_way_for": named,
         "memory_bytes": 2**40,
         "device_bytes": 0,
     }

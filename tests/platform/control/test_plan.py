@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -169,6 +170,26 @@ class TestEviction:
 
         assert brief(result) == ["drain r2", "wait wants"]
         assert result.decisions[FunctionId("team-a", "older")].state.desired == 0
+
+    @pytest.mark.parametrize(
+        ("namespace", "left", "waits"),
+        [
+            pytest.param("team-a", "team-a/wants", "team-a/older", id="its own namespace"),
+            pytest.param("team-b", "a function of another namespace", "a function of another namespace", id="another"),
+        ],
+    )
+    def test_only_functions_of_the_same_namespace_are_named(
+        self, function: Make, replica: Make, namespace: str, left: str, waits: str
+    ) -> None:
+        older = replace(function("older", last=NOW - 20, desired=1), id=FunctionId(namespace, "older"))
+        idle = replace(replica("r2", "older"), function=older.id)
+
+        result = look([function("wants", queued=1, last=NOW), older], [idle], memory=GIB)
+
+        assert [action.reason for action in result.actions] == [
+            f"idle, makes way for {left}",
+            f"waits until what is idle has made way: {waits}",
+        ]
 
     def test_it_is_not_started_again_in_the_next_look(self, function: Make, replica: Make) -> None:
         views = [function("wants", queued=1, last=NOW), function("older", last=NOW - 20)]

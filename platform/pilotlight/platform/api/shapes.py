@@ -44,7 +44,7 @@ class FunctionOut(Shape):
     queued: int
     in_flight: int
     failure: str
-    """Why it cannot start just now; empty: it can."""
+    """Why the last replica failed, while none serves; empty: one does, or none failed."""
     waits: str
     """Why a wanted replica has no place; empty: none waits."""
     created_at: float

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.detector.values import Decision, Reason
+from pilotlight.platform.control.placing import told_as
 from pilotlight.platform.control.state import Known
 from pilotlight.platform.control.world import Action, Drain, Plan
 from pilotlight.platform.database.records import Records
@@ -64,7 +65,7 @@ class Bookkeeper:
         owner, left = live.record.function, result.decisions[live.record.function].state.desired
         inputs = {
             "replica": action.replica,
-            "makes_way_for": str(action.makes_way_for),
+            "makes_way_for": told_as(action.makes_way_for, owner),
             "memory_bytes": live.revision.template.memory_bytes,
             "device_bytes": live.revision.template.device_bytes,
         }

@@ -276,7 +276,8 @@ class Controller:
             elif isinstance(action, Drain | Stop):
                 desired = self.known.live[action.replica].record.desired
                 await asyncio.to_thread(self._stores.replicas.desire, action.replica, desired)
-                log.info("replica leaves", replica=action.replica, reason=action.reason)
+                way = str(action.makes_way_for or "") if isinstance(action, Drain) else ""
+                log.info("replica leaves", replica=action.replica, reason=action.reason, makes_way_for=way)
 
     async def _start(self, action: Start, now: float) -> None:
         revision = self.known.revisions[action.function, action.revision]

@@ -11,6 +11,11 @@ from pilotlight.platform.control.world import Action, Drain, FunctionView, Repli
 from pilotlight.runtime.spec import ReplicaState
 
 
+def told_as(function: FunctionId, reader: FunctionId) -> str:
+    """How a function is named where keys of `reader`'s namespace can read it: others' names are not theirs to know."""
+    return str(function) if function.namespace == reader.namespace else "a function of another namespace"
+
+
 @dataclass
 class Placing:
     """The space that is left as one replica after the other is given its place."""
@@ -52,7 +57,7 @@ class Placing:
             self.actions.append(Wait(view.id, text))
             return
         for victim in victims:
-            self.actions.append(Drain(victim.id, f"idle, makes way for {view.id}", view.id))
+            self.actions.append(Drain(victim.id, f"idle, makes way for {told_as(view.id, victim.function)}", view.id))
             self._gone.append(victim)
             if not self._is_old(victim):
                 self.evicted.append(victim.function)
@@ -60,7 +65,7 @@ class Placing:
         devices = place(self._coming.settled(), view.template)
         if devices is not None:
             self._coming = self._coming.take(view.template, devices)
-        names = ", ".join(sorted({str(victim.function) for victim in victims}))
+        names = ", ".join(sorted({told_as(victim.function, view.id) for victim in victims}))
         self.actions.append(Wait(view.id, f"waits until what is idle has made way: {names}"))
 
     def _victims(self, view: FunctionView) -> list[ReplicaView]:
