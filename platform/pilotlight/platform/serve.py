@@ -103,7 +103,7 @@ class Platform:
             LoopSettings(_room(machine), _spec_settings(settings, state), settings.max_held, settings.hold_seconds),
         )
         self.machine = machine
-        self.adopted = False
+        self.ending = False
 
     def app(self, loop: asyncio.AbstractEventLoop) -> App:
         """The whole of it on one port."""
@@ -138,15 +138,15 @@ class Platform:
         return dispatcher(self.activator.app, control)
 
     async def start(self) -> asyncio.Task[None]:
-        """Adopt what is there and begin the control loop."""
+        """Adopt what is there and begin the control loop; nothing is served before, so ready follows at once."""
         await self.activator.start()
         await self.controller.adopt()
         await self.controller.round()
-        self.adopted = True
         return asyncio.create_task(self.controller.run(), name="control loop")
 
     async def stop(self, loop: asyncio.Task[None]) -> None:
         """Streams finish for a while, then everything ends, the replicas too."""
+        self.ending = True
         await self.activator.drain(self.settings.shutdown_seconds)
         await self.activator.close()
         loop.cancel()
@@ -159,7 +159,7 @@ class Platform:
         self.database.close()
 
     def _missing(self) -> str:
-        return "" if self.adopted else "the replicas of the last run are still looked at"
+        return "the platform ends" if self.ending else ""
 
     def _registry(self, bucket: str) -> Registry | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -112,6 +113,23 @@ def test_no_more_than_allowed_are_held(make_up: Make) -> None:
     assert refused.json()["error"]["code"] == "queue_full"
     assert "2 may" in refused.json()["error"]["message"]
     assert int(refused.headers["retry-after"]) > 0
+
+
+def test_a_platform_that_ends_is_not_ready_while_its_streams_finish(make_up: Make, wait_until: Wait) -> None:
+    up = make_up(shutdown_seconds=60)
+    up.deploy("chat", engine=engine(decodeBaseSeconds=0.1, meanTokens=10_000))
+    assert up.ask("GET", "/readyz").status_code == 200
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(up.chat, "chat", max_tokens=100)
+        wait_until(lambda: up.function("chat")["in_flight"] == 1)
+        up.process.send_signal(signal.SIGTERM)
+
+        def refused() -> str:
+            answer = up.ask("GET", "/readyz")
+            return answer.text if answer.status_code == 503 else ""
+
+        assert wait_until(refused) == "the platform ends\n"
+        assert running.result().status_code == 200
 
 
 def test_a_second_platform_on_the_same_folder_is_refused(up: Any) -> None:
