@@ -40,7 +40,7 @@ apiVersion: pilotlight.dev/v1alpha1
 kind: Function
 metadata: {name: summaries, namespace: team-a}
 spec:
-  model: hf://HuggingFaceTB/SmolLM2-135M-Instruct@main
+  model: s3://models/smollm2-135m-instruct:v1
   slo: {class: batch, deadline: 1h}
 """
 BROKEN = """\
@@ -73,7 +73,8 @@ With most of what can be said:
 - **Sizes** are bytes: `4Gi` is 4 * 2^30, `4G` is 4 * 10^9, a plain whole number is bytes.
 - **Models** are `{EXPECTED}`.
   A tag is `latest` where none is given, and is resolved to a digest when the function is applied;
-  a model without a namespace is shared by all.
+  a model without a namespace is shared by all. `hf://` names a model for `pilotlight models import`: a function of it
+  is refused, with the command that brings it into the registry.
 - Unknown fields, wrong units and contradictions are refused with their place, and nothing of a file is applied while
   anything in it is refused. Files are limited to 1 MiB, 50,000 values and 32 levels.
 """

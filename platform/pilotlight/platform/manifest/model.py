@@ -53,16 +53,16 @@ class Metadata(Part):
 
 
 class Slo(_Ruled):
-    """What the function promises its callers; scaling works towards it."""
+    """What the function promises its callers. This release scales by queue and in-flight work alone."""
 
     class_: Literal["interactive", "batch"] = Field(default="interactive", alias="class")
-    """`interactive` is answered as it arrives, `batch` by its deadline."""
+    """`interactive` waits as long as the platform holds requests, `batch` no longer than its deadline."""
     ttft: Span | None = None
-    """Time to the first token of a warm function; interactive only."""
+    """Time to the first token of a warm function; interactive only. Kept and shown, nothing scales by it."""
     itl: Span | None = None
-    """Time from one token to the next; interactive only."""
+    """Time from one token to the next; interactive only. Kept and shown, nothing scales by it."""
     deadline: Span | None = None
-    """From a request's arrival to its whole answer; batch only."""
+    """How long a request may wait for a replica where it brings no deadline itself; batch only."""
 
     def _problems(self) -> Iterator[Problem]:
         for name, value in (("ttft", self.ttft), ("itl", self.itl), ("deadline", self.deadline)):
@@ -83,7 +83,7 @@ class Scale(_Ruled):
     max: Annotated[int, Field(ge=1, le=1000)] = 1
     """Replicas at most."""
     keep_alive: Span = Duration(300_000)
-    """How long the last replica stays after the last request."""
+    """How long the last replica stays after the last request, or after it became ready without one."""
     autoscaler: Literal["pilotlight", "kpa"] = "pilotlight"
     """Who decides the number; `kpa` is Knative's, in clusters only."""
 
@@ -124,7 +124,7 @@ class Spec(_Ruled):
     """What the function runs; `model` alone is enough."""
 
     model: Model
-    """Where the model is: in the registry, by tag or digest, or on the hub, from where it is imported first."""
+    """Where the model is: in the registry, by tag or digest. One on the hub (`hf://`) must be imported first."""
     task: Literal["generate", "embed"] = "generate"
     """Text, or embeddings."""
     slo: Slo = Field(default_factory=Slo)
