@@ -13,10 +13,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from pilotlight.platform import values
-from pilotlight.platform.database.connection import Database, DatabaseError
+from pilotlight.platform.database.connection import Database, DatabaseError, migrate
 from pilotlight.platform.database.schema import REVISION, metadata
 
 
@@ -78,6 +78,41 @@ def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
     with again.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM audit")).scalar_one() == 1
     again.close()
+
+
+def test_a_database_of_the_first_schema_is_brought_up_with_what_is_in_it(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'p.db'}")
+    migrate(engine, "0001")
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO audit (at, key, action, target, detail) VALUES (1, 'k', 'a', 't', '{}')"))
+    engine.dispose()
+
+    database = Database.at(tmp_path / "p.db")
+
+    with database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM audit")).scalar_one() == 1
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == REVISION
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        pytest.param(
+            "SELECT * FROM usage WHERE admitted_at >= 5 ORDER BY admitted_at DESC LIMIT 100",
+            "ix_usage_admitted_at",
+            id="newest rows",
+        ),
+        pytest.param('SELECT * FROM replica_intervals WHERE "end" >= 5', "ix_intervals_end", id="last seconds"),
+    ],
+)
+def test_what_is_asked_by_time_alone_has_an_index(database: Database, query: str, index: str) -> None:
+    with database.read() as connection:
+        steps = [str(row) for row in connection.execute(text(f"EXPLAIN QUERY PLAN {query}"))]
+
+    assert any(index in step for step in steps), steps
+    assert not any("TEMP B-TREE" in step for step in steps)
 
 
 @pytest.mark.parametrize(

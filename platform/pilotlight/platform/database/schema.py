@@ -17,7 +17,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest of `migrations/versions/`; a database that has it is opened as it is."""
 
 metadata = MetaData(
@@ -115,6 +115,7 @@ usage = Table(
     Index("ix_usage_function", "namespace", "function", "admitted_at"),
     Index("ix_usage_key", "key", "admitted_at"),
     Index("ix_usage_outcome", "outcome"),
+    Index("ix_usage_admitted_at", "admitted_at"),
 )
 
 replica_intervals = Table(
@@ -129,6 +130,7 @@ replica_intervals = Table(
     Column("revision", String(80), nullable=False),
     Column("caused_by", String(40), nullable=False),
     Index("ix_intervals_function", "namespace", "function", "start"),
+    Index("ix_intervals_end", "end"),
 )
 
 decisions = Table(
