@@ -39,4 +39,7 @@ $(READY): pyproject.toml | $(filter .uv/bin/uv,$(UV))
 	@echo "making .venv (the engine is large: about 6 GB, once)"
 	@$(UV) venv --quiet --allow-existing .venv
 	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --editable '.[cpu,demo]' --group dev
+	@echo "compiling it to bytecode (about a minute, once; every engine start would else pay for it)"
+	@# Some packages carry files of other Python versions; they stay as they are.
+	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
 	@touch $@

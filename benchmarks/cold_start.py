@@ -2,8 +2,7 @@
 
 Both sides run the same engine with the same options on the same processors, in turn, so that the machine's drift falls
 on both. The clock of the plain side starts with its process and stops at the first token with text, its readiness being
-polled as often as ours, and with the same cache of bytecode; the clock of Pilotlight's side starts when the request is
-sent to a function at zero.
+polled as often as ours; the clock of Pilotlight's side starts when the request is sent to a function at zero.
 
 The bar is the median over pairs of ours / plain.
 """
@@ -27,7 +26,7 @@ from pilotlight.platform.demo.weights import convert
 PAIRS, QUICK_PAIRS = 5, 2
 LIMIT = 1.05
 OWN_OPTIONS = frozenset({"--host", "--port", "--model", "--served-model-name", "--middleware"})
-ENVIRONMENT = ("PYTHON", "VLLM_", "OMP_", "MKL_", "HF_", "TORCH", "MALLOC", "LD_PRELOAD", "KMP_")
+ENVIRONMENT = ("VLLM_", "OMP_", "MKL_", "HF_", "TORCH", "MALLOC", "LD_PRELOAD", "KMP_")
 REF = "s3://models/smollm2-135m-instruct:v1"
 BODY = {
     "messages": [{"role": "user", "content": "What is the capital of France?"}],

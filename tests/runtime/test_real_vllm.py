@@ -44,7 +44,7 @@ _QUESTION = {
 
 @pytest.fixture(scope="session")
 def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all starts, so that they share bytecode and model as replicas of a machine do."""
+    """One for all starts, so that they share the model as replicas of a machine do."""
     return tmp_path_factory.mktemp("node-cache")
 
 

@@ -26,7 +26,7 @@ _SPEC = ReplicaSpec(
     served_names=("team-a/chat", "chat"),
     engine=EngineSpec("vllm", key="engine-secret"),
 )
-_PLACE = Place(Path("/cache/model"), {}, 4242, Path("/cache"))
+_PLACE = Place(Path("/cache/model"), {}, 4242)
 
 
 def _after(line: tuple[str, ...], flag: str) -> str:
@@ -47,7 +47,7 @@ def test_the_engine_listens_on_loopback_only_under_the_functions_names() -> None
 
 def test_the_key_is_in_the_environment_and_in_no_argument() -> None:
     assert not any("engine-secret" in argument for argument in command(_SPEC, _PLACE))
-    assert environment(_SPEC, _PLACE, {})["VLLM_API_KEY"] == "engine-secret"
+    assert environment(_SPEC, {})["VLLM_API_KEY"] == "engine-secret"
 
 
 def test_on_a_processor_the_engine_computes_in_float32_and_eagerly() -> None:
@@ -83,7 +83,7 @@ def test_options_that_would_open_the_engine_or_load_code_are_refused(option: str
 @pytest.mark.parametrize("name", ["VLLM_API_KEY", "VLLM_SERVER_DEV_MODE", "VLLM_PLUGINS", "LD_PRELOAD"])
 def test_environment_that_would_open_the_engine_or_load_code_is_refused(name: str) -> None:
     with pytest.raises(BadEngineSpecError, match=name):
-        environment(_with(environment={name: "1"}), _PLACE, {})
+        environment(_with(environment={name: "1"}), {})
 
 
 def test_secrets_of_the_platform_do_not_reach_the_engine() -> None:
@@ -95,35 +95,32 @@ def test_secrets_of_the_platform_do_not_reach_the_engine() -> None:
         "VLLM_SERVER_DEV_MODE": "1",
         "VLLM_API_KEY": "other",
     }
-    found = environment(_SPEC, _PLACE, inherited)
+    found = environment(_SPEC, inherited)
     assert found["PATH"] == "/bin"
     assert found["VLLM_API_KEY"] == "engine-secret"
     assert not found.keys() & {"AWS_SECRET_ACCESS_KEY", "PILOTLIGHT_KEY", "HF_TOKEN", "VLLM_SERVER_DEV_MODE"}
 
 
 def test_threads_are_bound_as_the_spec_says_and_never_as_vllm_would() -> None:
-    pinned = environment(replace(_SPEC, cpus=(2, 3), threads=2), _PLACE, {})
+    pinned = environment(replace(_SPEC, cpus=(2, 3), threads=2), {})
     assert (pinned["VLLM_CPU_OMP_THREADS_BIND"], pinned["OMP_NUM_THREADS"]) == ("2,3", "2")
-    assert environment(_SPEC, _PLACE, {})["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    assert environment(_SPEC, {})["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
 
 
 def test_kv_space_is_the_specs_and_never_most_of_the_machine() -> None:
     inherited = {"VLLM_CPU_KVCACHE_SPACE": "64"}
-    assert environment(_SPEC, _PLACE, inherited)["VLLM_CPU_KVCACHE_SPACE"] == "1"
-    told = environment(_with({"kv_cache_memory_bytes": 2**28}), _PLACE, inherited)
+    assert environment(_SPEC, inherited)["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    told = environment(_with({"kv_cache_memory_bytes": 2**28}), inherited)
     assert "VLLM_CPU_KVCACHE_SPACE" not in told  # it would win over the option
 
 
-def test_where_no_bytecode_may_be_written_beside_the_sources_the_node_cache_keeps_it() -> None:
-    found = environment(_SPEC, _PLACE, {"PYTHONDONTWRITEBYTECODE": "1"})
-    assert found["PYTHONPYCACHEPREFIX"] == "/cache/bytecode"
-    assert "PYTHONDONTWRITEBYTECODE" not in found
-    assert "PYTHONPYCACHEPREFIX" not in environment(_SPEC, _PLACE, {})
+def test_bytecode_is_kept_wherever_it_can_be() -> None:
+    assert "PYTHONDONTWRITEBYTECODE" not in environment(_SPEC, {"PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def test_devices_are_assigned_by_uuid_and_shared_by_bytes() -> None:
     spec = replace(_with({"kv_cache_memory_bytes": 2**30}), devices=("GPU-aaaa", "GPU-bbbb"))
-    line, found = command(spec, _PLACE), environment(spec, _PLACE, {})
+    line, found = command(spec, _PLACE), environment(spec, {})
     assert found["CUDA_VISIBLE_DEVICES"] == "GPU-aaaa,GPU-bbbb"
     assert {"--tensor-parallel-size=2", f"--kv-cache-memory-bytes={2**30}"} <= set(line)
     assert not {"--dtype=float32", "--enforce-eager"} & set(line)

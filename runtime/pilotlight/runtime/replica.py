@@ -117,9 +117,7 @@ class Replica:
         model = await self._holdings.acquire(needed=self._engine.needs_model)
         async with self._holdings.devices():
             for last in (False, True):
-                place = Place(
-                    model, self._holdings.adapters, free_port(), Path(self._spec.cache_folder or self._folder)
-                )
+                place = Place(model, self._holdings.adapters, free_port())
                 try:
                     await self._launch(place)
                     return

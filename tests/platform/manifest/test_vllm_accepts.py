@@ -76,7 +76,7 @@ def test_vllm_understands_every_option_as_it_was_meant(tmp_path: Path) -> None:
         _engine(SET).overrides(),
         _engine({"enablePrefixCaching": False, "enableChunkedPrefill": False}).overrides(),
     ]
-    place = Place(model=tmp_path, adapters={}, port=1, cache_folder=tmp_path)
+    place = Place(model=tmp_path, adapters={}, port=1)
     lines = [
         command(ReplicaSpec("r", "default/a", "a-1", "generate", "", "", ("a",), EngineSpec("vllm", options)), place)
         for options in chosen

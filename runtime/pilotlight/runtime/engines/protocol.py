@@ -36,12 +36,11 @@ class Signal:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the engine finds things: the base model, its adapters by name, its port, and the node's cache folder."""
+    """Where the engine finds things: the base model, its adapters by name, and its port."""
 
     model: Path | None
     adapters: Mapping[str, Path]
     port: int
-    cache_folder: Path
 
 
 class Engine(Protocol):

@@ -64,6 +64,8 @@ _RESERVED_ENVIRONMENT = frozenset(
     {"VLLM_API_KEY", "VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_PLUGINS", "LD_PRELOAD"}
 )
 _DROPPED = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_CPU_KVCACHE_SPACE", "PYTHONDONTWRITEBYTECODE"})
+"""Secrets that are not the engine's; what would win over an option; what would have three engine processes compile
+thousands of modules at every start."""
 _DROPPED_PREFIXES = ("AWS_", "PILOTLIGHT_")
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """vLLM 0.32, `MaxLoRARanks` in config/lora.py."""
@@ -78,7 +80,7 @@ class VllmEngine:
     load_route = (vllm_key.IN_FLIGHT, "in_flight")
 
     def launch(self, spec: ReplicaSpec, place: Place, inherited: Mapping[str, str]) -> Launch:
-        return Launch(command(spec, place), environment(spec, place, inherited))
+        return Launch(command(spec, place), environment(spec, inherited))
 
     def read(self, line: str) -> Signal | None:
         return vllm_log.read(line)
@@ -109,7 +111,7 @@ def command(spec: ReplicaSpec, place: Place) -> tuple[str, ...]:
     return (*line, *_adapters(place, spec.engine.options))
 
 
-def environment(spec: ReplicaSpec, place: Place, inherited: Mapping[str, str]) -> dict[str, str]:
+def environment(spec: ReplicaSpec, inherited: Mapping[str, str]) -> dict[str, str]:
     """The whole environment: what was inherited without secrets that are not the engine's, and ours on top."""
     if refused := sorted(spec.engine.environment.keys() & _RESERVED_ENVIRONMENT):
         raise BadEngineSpecError(f"engine environment {refused[0]!r} is set by the platform and cannot be overridden")
@@ -126,7 +128,7 @@ def environment(spec: ReplicaSpec, place: Place, inherited: Mapping[str, str]) -
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(max(spec.threads, 1)),
     }
-    return kept | ours | _bytecode(place, inherited) | _hardware(spec) | dict(spec.engine.environment)
+    return kept | ours | _hardware(spec) | dict(spec.engine.environment)
 
 
 def _defaults(spec: ReplicaSpec) -> dict[str, object]:
@@ -180,16 +182,6 @@ def _rank(folder: Path) -> int:
     if type(rank) is not int or rank < 1:
         raise BadEngineSpecError(f"adapter rank {rank!r} in {path} is not a positive integer")
     return rank
-
-
-def _bytecode(place: Place, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Where Python may write no bytecode beside its sources, let it be kept in the cache of the node.
-
-    Three engine processes would else compile thousands of modules at every start.
-    """
-    if not inherited.get("PYTHONDONTWRITEBYTECODE"):
-        return {}
-    return {"PYTHONPYCACHEPREFIX": str(place.cache_folder / "bytecode")}
 
 
 def _hardware(spec: ReplicaSpec) -> dict[str, str]:
