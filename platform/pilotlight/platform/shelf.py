@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from pilotlight.platform.control.errors import ForbiddenError, RefusedError, UnavailableError
 from pilotlight.platform.manifest import HubReference, ModelReference, RegistryReference
+from pilotlight.platform.manifest.references import parse_reference
 from pilotlight.platform.registry.errors import RegistryError
 from pilotlight.platform.registry.refs import ModelRef
-from pilotlight.platform.registry.registry import Registry
+from pilotlight.platform.registry.registry import ModelEntry, Registry
 from pilotlight.platform.registry.rights import Caller, may_read
 from pilotlight.recommender import Tensor
 from pilotlight.runtime.models import BadManifestError, ModelManifest, blob_key, load_json, sha256
-from pilotlight.runtime.stores import ObjectStore, StoreError, open_store, read_small
+from pilotlight.runtime.stores import ObjectNotFoundError, ObjectStore, StoreError, open_store, read_small
 
 SMALL_FILES = frozenset(
     {
@@ -67,9 +68,28 @@ class Shelf:
         self._tokenizers = tokenizers
         self._open = lru_cache(maxsize=OPEN_STORES)(open_store)
 
-    def buckets(self) -> tuple[str, ...]:
-        """Those that can be told without asking."""
-        return (LOCAL_BUCKET,)
+    def entries(self, used: Iterable[str]) -> list[ModelEntry]:
+        """The tags of the bucket `models` and of those that the references name, as far as they are there.
+
+        Raises UnavailableError when none is, StoreError.
+        """
+        found: list[ModelEntry] = []
+        missing: list[str] = []
+        buckets = self._buckets(used)
+        for bucket in buckets:
+            try:
+                found += Registry(self.store(bucket), bucket).list()
+            except ObjectNotFoundError:
+                missing.append(bucket)
+        if len(missing) == len(buckets):
+            raise UnavailableError(_no_bucket(missing[0]))
+        return found
+
+    def _buckets(self, used: Iterable[str]) -> tuple[str, ...]:
+        if self._registry != "s3":
+            return (LOCAL_BUCKET,)
+        named = (parse_reference(reference) for reference in used)
+        return tuple(sorted({LOCAL_BUCKET, *(ref.bucket for ref in named if isinstance(ref, RegistryReference))}))
 
     def address(self, bucket: str) -> str:
         """The store of a bucket. Raises RefusedError."""
@@ -127,9 +147,21 @@ class Shelf:
         try:
             return Registry(self.store(reference.bucket), reference.bucket).resolve(ref).manifest
         except RegistryError as error:
+            if self._lacks(reference.bucket):
+                raise RefusedError(f"{reference} is not there: {_no_bucket(reference.bucket)}") from error
             raise RefusedError(f"{error}; `pilotlight models list` shows what there is") from error
         except (StoreError, ValueError) as error:
             raise UnavailableError(f"the model store does not give {reference}: {error}") from error
+
+    def _lacks(self, bucket: str) -> bool:
+        """Told by a list: of a single object, not all stores say that it is its bucket that is missing."""
+        try:
+            next(iter(self.store(bucket).list("repositories/")), None)
+        except ObjectNotFoundError:
+            return True
+        except StoreError:
+            return False
+        return False
 
     def _fetch(self, files: Mapping[str, str], found: Found, folder: Path) -> None:
         """All of them or none."""
@@ -157,3 +189,10 @@ class Shelf:
                 f" {found.reference}` removes it, then push the model again"
             )
         return data
+
+
+def _no_bucket(bucket: str) -> str:
+    return (
+        f"the model store has no bucket {bucket!r}; Pilotlight makes none, so create it with the store's own tool, as"
+        f" `aws s3 mb s3://{bucket}` with the same AWS_ENDPOINT_URL_S3 and credentials"
+    )

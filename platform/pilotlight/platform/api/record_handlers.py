@@ -6,9 +6,10 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+from pilotlight.activator.values import Caller
 from pilotlight.platform.api.errors import HttpError
 from pilotlight.platform.api.operations import Call, parse
-from pilotlight.platform.api.services import Services, namespaces, parse_function
+from pilotlight.platform.api.services import Services, namespaces, parse_function, sees
 from pilotlight.platform.api.shapes import (
     AuditOut,
     Items,
@@ -26,7 +27,7 @@ from pilotlight.platform.api.shapes import (
 from pilotlight.platform.api.views import audit_out, key_out, key_values, usage_out, usage_row_out
 from pilotlight.platform.control.errors import MissingError, UnavailableError
 from pilotlight.platform.database.usage import UsageFilter
-from pilotlight.platform.registry.registry import ModelEntry, Registry
+from pilotlight.platform.registry.registry import ModelEntry
 from pilotlight.platform.registry.rights import may_read
 from pilotlight.runtime.stores import StoreError
 
@@ -81,7 +82,7 @@ class RecordHandlers:
 
     async def models(self, call: Call[NoQuery]) -> Items[ModelOut]:
         try:
-            entries = await asyncio.to_thread(self._entries)
+            entries = await asyncio.to_thread(self._entries, call.caller)
         except StoreError as error:
             raise UnavailableError(f"the model store does not answer: {error}") from error
         seen = [entry for entry in entries if may_read(call.caller, entry.ref.repository)]
@@ -89,9 +90,13 @@ class RecordHandlers:
             items=tuple(ModelOut(reference=str(e.ref), digest=e.digest, modified=e.modified) for e in seen)
         )
 
-    def _entries(self) -> list[ModelEntry]:
-        shelf = self._services.shelf
-        return [entry for bucket in shelf.buckets() for entry in Registry(shelf.store(bucket), bucket).list()]
+    def _entries(self, caller: Caller) -> list[ModelEntry]:
+        """Of the buckets of functions that the key sees: others' are not its to know."""
+        seen = {(found.id, found.revision) for found in self._services.functions.all() if sees(caller, found.id)}
+        revisions = self._services.functions.revisions()
+        return self._services.shelf.entries(
+            made.template.model for made in revisions if (made.function, made.name) in seen
+        )
 
     def _filter(self, call: Call[Any], query: UsageQuery | UsageRowsQuery) -> UsageFilter:
         """What the key may see: an admin all, a namespace's key its namespaces, any other what it used itself."""
