@@ -119,7 +119,10 @@ def test_a_call_from_zero_streams_its_answer_and_sums_up_on_stderr(here: Cli) ->
 
 
 def test_a_call_as_json_holds_phases_timings_and_usage(here: Cli) -> None:
-    good(here("deploy", "-f", "-", stdin=manifest("json")))
+    slow = manifest("json").replace(
+        "meanTokens: 12", "meanTokens: 12, loadSeconds: 3"
+    )  # a held stream is told after 1 s
+    good(here("deploy", "-f", "-", stdin=slow))
 
     told = json.loads(good(here("call", "team-a/json", "--json", "--max-tokens", "5", "--system", "Be brief", "Hi")))
 
