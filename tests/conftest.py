@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import socketserver
 import subprocess
@@ -33,6 +34,9 @@ from pilotlight.runtime.stores.s3 import S3Options, S3Store
 # Examples are judged by what they show, not by how busy the machine is.
 settings.register_profile("pilotlight", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pilotlight")
+
+# A shell's background job ignores SIGINT, and so would every command whose Ctrl-C is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _KEY = "pilotlight-test"
 _SECRET = "pilotlight-test-secret"
