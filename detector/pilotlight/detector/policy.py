@@ -37,7 +37,9 @@ def needed(load: Load, limits: Limits) -> int:
 def _wanted(state: State, load: Load | None, limits: Limits, now: float) -> tuple[int, Reason, str, State]:
     current = _clip(state.desired, limits)
     if load is None:
-        kept = "nothing changes" if current == state.desired else f"the bounds {limits.minimum} to {limits.maximum} hold"
+        kept = (
+            "nothing changes" if current == state.desired else f"the bounds {limits.minimum} to {limits.maximum} hold"
+        )
         return current, Reason.UNKNOWN, f"demand is not known; {kept}", _all_needed(state)
     work = load.queued + load.in_flight
     want = _clip(needed(load, limits), limits)
