@@ -24,6 +24,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from pilotlight.platform.demo.model import convert_smollm2
@@ -67,6 +68,13 @@ def _until(condition: Callable[[], bool], what: str, seconds: float) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"{what} did not happen within {seconds} s")
         time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def own_log_configuration() -> Iterator[None]:
+    """What a test configures writes to that test's captured stderr, which is closed when the next one runs."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

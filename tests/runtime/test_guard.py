@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -95,6 +95,19 @@ async def test_stopping_ends_the_engine_and_what_left_its_session(start: Start, 
     await engine.stop()
     assert processes() == set()
     assert engine.exit_code == -signal.SIGTERM
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+async def test_what_was_there_before_the_engine_is_spared(bystander: subprocess.Popen[bytes], start: Start) -> None:
+    engine = await start("plain")
+    await engine.stop()
+    assert bystander.poll() is None
 
 
 async def test_an_engine_that_ignores_the_request_to_stop_is_killed(start: Start, processes: Processes) -> None:

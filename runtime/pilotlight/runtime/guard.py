@@ -60,13 +60,13 @@ def _stat(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[1])
 
 
-def end_descendants(root: int) -> None:
-    """Kill all processes below `root` and reap those that are ours, until none is left.
+def end_descendants(root: int, spared: frozenset[int] = frozenset()) -> None:
+    """Kill all processes below `root` but the spared ones, and reap those that are ours, until none is left.
 
     Resource trackers go last and by themselves where they can: they unlink the shared memory of the others.
     """
     deadline = time.monotonic() + _TRACKER_SECONDS
-    while left := descendants(root):
+    while left := descendants(root) - spared:
         patient = time.monotonic() < deadline
         for pid in left:
             if not (patient and _is_tracker(pid)):

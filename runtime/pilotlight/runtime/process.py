@@ -26,8 +26,10 @@ class EngineProcess:
     output open, and just then the rest must be ended.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], sink: Callable[[bytes], None]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], sink: Callable[[bytes], None], others: frozenset[int]) -> None:
+        """`others`: processes below the caller that are not the engine's."""
         assert process.stdout is not None
+        self._others = others
         self._process, self._sink = process, sink
         self._loop = asyncio.get_running_loop()
         self._output = process.stdout.fileno()
@@ -41,6 +43,7 @@ class EngineProcess:
     @classmethod
     def start(cls, launch: Launch, sink: Callable[[bytes], None], grace: float = GRACE_SECONDS) -> EngineProcess:
         """`sink` gets the output of the engine, both streams in one, as it comes."""
+        others = frozenset(guard.descendants(os.getpid()))
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", _GUARD, str(grace), *launch.argv],
             stdin=subprocess.PIPE,  # the lifeline: never written to, closed by our death
@@ -50,7 +53,7 @@ class EngineProcess:
             cwd="/",
             start_new_session=True,
         )
-        return cls(process, sink)
+        return cls(process, sink, others)
 
     @property
     def pid(self) -> int:
@@ -80,7 +83,7 @@ class EngineProcess:
     async def cleared(self) -> None:
         """After the end: kill what the guard could not, when it was killed itself, and read the last output."""
         await asyncio.shield(self.ended)
-        await asyncio.to_thread(guard.end_descendants, os.getpid())
+        await asyncio.to_thread(guard.end_descendants, os.getpid(), self._others)
         while self._output >= 0:
             self._read()
         if self._process.stdin is not None:
