@@ -52,6 +52,10 @@ class Template:
     """Folder; empty: none."""
     adapters: tuple[tuple[str, str], ...] = ()
     """(name, digest) of each."""
+    autoscaler: str = "pilotlight"
+    """Who brings about the number of replicas in a cluster: `pilotlight` or `kpa`."""
+    pod: Mapping[str, object] = field(default_factory=dict)
+    """The manifest's `spec.pod`; empty outside of clusters."""
 
 
 @dataclass(frozen=True)

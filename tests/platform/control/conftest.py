@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from pilotlight.activator.values import Clock, Demand, FunctionId, Route
 from pilotlight.detector.values import Load, State
-from pilotlight.platform.control.cluster import ClusterError
+from pilotlight.platform.control.cluster import ClusterError, Found, RevisionId, Wanted
 from pilotlight.platform.control.controller import Controller, LoopSettings, Stores
 from pilotlight.platform.control.specs import SpecSettings
 from pilotlight.platform.control.world import FunctionView, ReplicaView, Room
@@ -18,7 +18,7 @@ from pilotlight.platform.database.connection import Database
 from pilotlight.platform.database.functions import Change, Functions
 from pilotlight.platform.database.records import Records
 from pilotlight.platform.database.replicas import Replicas
-from pilotlight.platform.values import Policy, Revision, Template
+from pilotlight.platform.values import Policy, ReplicaRecord, Revision, Template
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaSpec, ReplicaState, ReplicaStatus
 
 GIB = 2**30
@@ -95,7 +95,9 @@ class ScriptedCluster:
         self.says: dict[str, ReplicaStatus] = {}
         self.calls: list[tuple[str, str]] = []
         self.broken = ""
-        self.running_strays: tuple[str, ...] = ()
+        self.running: tuple[Found, ...] = ()
+        self.named: dict[str, str] = {}
+        self.wanted: dict[RevisionId, Wanted] = {}
         self.deaf = False
         self.unheard_stops = 0
 
@@ -106,11 +108,15 @@ class ScriptedCluster:
         self.calls.append(("start", spec.replica))
         self.say(spec.replica, ReplicaState.STARTING)
 
-    async def observe(self, replicas: Collection[str]) -> Mapping[str, ReplicaStatus]:
-        return {name: self.says[name] for name in replicas if name in self.says}
+    async def observe(self, replicas: Sequence[ReplicaRecord]) -> Mapping[str, ReplicaStatus]:
+        asked = {record.id: self.named.get(record.id, record.id) for record in replicas}
+        return {asked_by: self.says[name] for asked_by, name in asked.items() if name in self.says}
 
-    async def strays(self, known: Collection[str]) -> tuple[str, ...]:
-        return tuple(name for name in self.running_strays if name not in known)
+    async def found(self, known: Collection[str]) -> tuple[Found, ...]:
+        return tuple(found for found in self.running if found.id not in known)
+
+    def settle(self, wanted: Mapping[RevisionId, Wanted]) -> None:
+        self.wanted = dict(wanted)
 
     async def drain(self, replica: str) -> None:
         self.calls.append(("drain", replica))
@@ -119,6 +125,7 @@ class ScriptedCluster:
 
     async def stop(self, replica: str) -> None:
         self.calls.append(("stop", replica))
+        self.running = tuple(found for found in self.running if found.id != replica)
         self.unheard_stops -= 1
         if self.unheard_stops < 0:
             self.say(replica, ReplicaState.STOPPED)
@@ -164,7 +171,7 @@ class Stage:
         self.clock = clock
         self.cluster = ScriptedCluster()
         self.traffic = ScriptedTraffic()
-        self.functions = Functions(database)
+        self.functions = Functions(database, lambda *_: "engine-key")
         self.stores = Stores(self.functions, Replicas(database), Records(database))
         self.loop = self.new_loop()
 
@@ -173,7 +180,7 @@ class Stage:
         return Controller(self.cluster, self.stores, self.traffic, lambda _: "key-1", self.clock, settings)
 
     def deploy(self, template: Template | None, **policy: Any) -> None:
-        self.functions.apply([Change(CHAT, {}, Policy(**policy), template, "engine-key")], self.clock.now())
+        self.functions.apply([Change(CHAT, {}, Policy(**policy), template)], self.clock.now())
         self.loop.changed()
 
     def demand(self, queued: int = 0, in_flight: int = 0, **per_replica: int) -> None:

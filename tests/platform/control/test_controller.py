@@ -10,6 +10,7 @@ import pytest
 
 from pilotlight.activator.values import Demand, FunctionId
 from pilotlight.detector.replay import replay
+from pilotlight.platform.control.cluster import Found, RevisionId, Wanted
 from pilotlight.platform.control.observing import HEALTHY_SECONDS, crashes_in_a_row
 from pilotlight.platform.database.connection import Database, DatabaseError
 from pilotlight.platform.database.functions import Change
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tests.platform.control.conftest import Stage
 
 CHAT = FunctionId("team-a", "chat")
+CHAT_1 = RevisionId(CHAT, "chat-00001")
 
 
 async def test_a_request_at_zero_starts_one_replica_with_its_cause(stage: Stage, template: Template) -> None:
@@ -180,7 +182,7 @@ async def test_a_restart_adopts_what_lives_and_ends_what_nobody_knows(stage: Sta
     name = await stage.ready(template)
     stage.traffic.routes = {}
     stage.traffic.work = {}
-    stage.cluster.running_strays = (name, "stray")
+    stage.cluster.running = (Found(name, CHAT_1, 1.0), Found("stray", RevisionId(CHAT, "chat-00009"), 1.0))
     stage.loop = stage.new_loop()
 
     await stage.loop.adopt()
@@ -189,6 +191,42 @@ async def test_a_restart_adopts_what_lives_and_ends_what_nobody_knows(stage: Sta
 
     assert [call for call in stage.cluster.calls if call[0] != "start"] == [("stop", "stray")]
     assert [replica.id for replica in stage.traffic.routes[CHAT].replicas] == [name]
+
+
+async def test_a_replica_that_others_started_is_taken_in(stage: Stage, template: Template) -> None:
+    stage.deploy(template)
+    await stage.loop.round()
+    stage.cluster.running = (Found("pod-1", CHAT_1, 5.0),)
+    stage.cluster.say("pod-1", ReplicaState.READY)
+
+    await stage.loop.round()
+    await stage.loop.round()
+
+    assert [record.id for record in stage.stores.replicas.live()] == ["pod-1"]
+    assert [replica.id for replica in stage.traffic.routes[CHAT].replicas] == ["pod-1"]
+
+
+async def test_a_replica_gets_its_lasting_name_when_it_is_first_seen(stage: Stage, template: Template) -> None:
+    stage.deploy(template)
+    await stage.loop.round()
+    stage.demand(queued=1)
+    await stage.loop.round()
+    started = stage.cluster.only()
+    stage.cluster.named[started] = "pod-1"
+    stage.cluster.say("pod-1", ReplicaState.READY)
+
+    await stage.loop.round()
+
+    assert [record.id for record in stage.stores.replicas.live()] == ["pod-1"]
+    assert stage.cluster.wanted[CHAT_1].replicas == 1
+
+
+async def test_a_cluster_that_counts_is_told_who_leaves_and_how_many_stay(stage: Stage, template: Template) -> None:
+    name = await stage.ready(template)
+    stage.clock.advance(400.0)
+    await stage.loop.round()
+
+    assert stage.cluster.wanted[CHAT_1] == Wanted(0, stage.loop.known.functions[CHAT].policy, frozenset({name}))
 
 
 async def test_what_ended_while_the_platform_was_away_is_no_crash_when_it_stopped(
@@ -320,7 +358,7 @@ async def test_an_eviction_is_recorded_with_what_is_left_and_for_whom(
 ) -> None:
     name = await stage.ready(replace(template, memory_bytes=2**40))
     other = FunctionId(namespace, "other")
-    stage.functions.apply([Change(other, {}, Policy(), template, "key")], stage.clock.now())
+    stage.functions.apply([Change(other, {}, Policy(), template)], stage.clock.now())
     stage.loop.changed()
     stage.demand()
     await stage.loop.round()

@@ -37,11 +37,11 @@ TEMPLATE = Template(
 
 
 def change(template: Template | None = TEMPLATE, policy: Policy | None = None) -> Change:
-    return Change(CHAT, {"kind": "Function"}, policy or Policy(), template, "secret")
+    return Change(CHAT, {"kind": "Function"}, policy or Policy(), template)
 
 
 def test_a_change_makes_the_next_revision_and_keeps_the_first(database: Database) -> None:
-    functions = Functions(database)
+    functions = Functions(database, lambda *_: "secret")
     functions.apply([change()], 1.0)
     functions.apply([change(replace(TEMPLATE, slots=4), Policy(maximum=3))], 2.0)
 
@@ -76,7 +76,7 @@ def test_a_name_is_never_used_twice(database: Database) -> None:
 
 def test_several_changes_are_all_or_nothing(database: Database) -> None:
     functions = Functions(database)
-    broken = Change(FunctionId("team-a", "other"), {}, Policy(), None, "")
+    broken = Change(FunctionId("team-a", "other"), {}, Policy(), None)
 
     with pytest.raises(ValueError, match="no revision"):
         functions.apply([change(), broken], 1.0)

@@ -9,7 +9,9 @@ from typing import IO
 
 import pytest
 
+from pilotlight.activator.values import FunctionId
 from pilotlight.platform.embedded.cluster import ENDED_KEPT, EmbeddedCluster, processors
+from pilotlight.platform.values import ReplicaRecord
 from pilotlight.runtime import leftovers
 from pilotlight.runtime.board import STATUS_FILE
 from pilotlight.runtime.codec import dump
@@ -19,7 +21,7 @@ from pilotlight.runtime.spec import EngineSpec, ReplicaSpec, ReplicaState, Repli
 async def test_a_replica_that_was_never_started_is_missing(tmp_path: Path) -> None:
     cluster = EmbeddedCluster(tmp_path / "replicas")
 
-    assert await cluster.observe(["nobody"]) == {}
+    assert await cluster.observe([_record("nobody")]) == {}
     await cluster.drain("nobody")
     await cluster.stop("nobody")
 
@@ -29,7 +31,7 @@ async def test_a_supervisor_that_ends_at_once_is_a_failure_with_its_last_words(t
     spec = ReplicaSpec("r1", "a/b", "b-00001", "generate", "file:///x", "sha256:0", ("b",), EngineSpec("unknown"))
 
     await cluster.start(spec)
-    while (found := (await cluster.observe(["r1"]))["r1"]).state is ReplicaState.STARTING:
+    while (found := (await cluster.observe([_record("r1")]))["r1"]).state is ReplicaState.STARTING:
         pass
 
     assert found.state is ReplicaState.FAILED
@@ -56,8 +58,12 @@ async def test_what_lies_around_and_does_not_run_is_no_stray(tmp_path: Path) -> 
     folder.mkdir()
     (folder / "spec.json").write_text("{}")
 
-    assert await cluster.strays([]) == ()
+    assert await cluster.found([]) == ()
     assert not (folder / "spec.json").exists()
+
+
+def _record(name: str) -> ReplicaRecord:
+    return ReplicaRecord(name, FunctionId("a", "b"), "b-00001", 1.0)
 
 
 def _leave_behind(folder: Path) -> IO[bytes]:
@@ -71,7 +77,7 @@ def _leave_behind(folder: Path) -> IO[bytes]:
     return dead.stdout
 
 
-@pytest.mark.parametrize("seen_by", ["observe", "strays"])
+@pytest.mark.parametrize("seen_by", ["observe", "found"])
 async def test_what_an_engine_left_is_ended_when_its_supervisor_is_found_dead(tmp_path: Path, seen_by: str) -> None:
     cluster = EmbeddedCluster(tmp_path / "replicas")
     folder = tmp_path / "replicas" / "r1"
@@ -80,9 +86,9 @@ async def test_what_an_engine_left_is_ended_when_its_supervisor_is_found_dead(tm
     output = _leave_behind(folder)
 
     if seen_by == "observe":
-        assert (await cluster.observe(["r1"]))["r1"].message == "its supervisor died"
+        assert (await cluster.observe([_record("r1")]))["r1"].message == "its supervisor died"
     else:
-        assert await cluster.strays([]) == ()
+        assert await cluster.found([]) == ()
     with output:
         assert output.read() == b""  # nobody holds the other end any more
     assert not (folder / leftovers.RECORD_FILE).exists()

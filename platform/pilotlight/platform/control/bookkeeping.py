@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.detector.values import Decision, Reason
@@ -12,7 +12,7 @@ from pilotlight.platform.control.state import Known
 from pilotlight.platform.control.world import Action, Drain, Plan
 from pilotlight.platform.database.records import Records
 from pilotlight.platform.database.replicas import Replicas
-from pilotlight.platform.ledger.intervals import Open, Sight, resume, step
+from pilotlight.platform.ledger.intervals import Open, Sight, renamed, resume, step
 from pilotlight.platform.values import DecisionRecord, Interval
 
 ACCOUNT_SECONDS = 5.0
@@ -38,6 +38,10 @@ class Bookkeeper:
         intervals = await asyncio.to_thread(self._replicas.intervals, None, now - RESUME_SECONDS)
         self._open = resume(intervals, frozenset(self._known.live), now)
         self._looked = monotonic
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Open intervals go on under the replicas' new names."""
+        self._open = renamed(self._open, names)
 
     async def record(self, result: Plan, now: float) -> None:
         """Decisions that differ from the last one, and every eviction."""

@@ -18,6 +18,7 @@ from pilotlight.activator.values import Clock, Demand, FunctionId, Route
 from pilotlight.detector.values import Load, State
 from pilotlight.platform.control.bookkeeping import Bookkeeper
 from pilotlight.platform.control.cluster import Cluster, ClusterError
+from pilotlight.platform.control.counting import wanted
 from pilotlight.platform.control.observing import Observer
 from pilotlight.platform.control.plan import plan, serving
 from pilotlight.platform.control.routes import Served, route
@@ -129,9 +130,7 @@ class Controller:
         for record in records:
             revision = self.known.revisions[record.function, record.revision]
             self.known.live[record.id] = Live(record, revision, leaving_at=self._clock.monotonic())
-        for stray in await self._cluster.strays(self.known.live):
-            log.warning("stray replica is ended", replica=stray)
-            await self._cluster.stop(stray)
+        await self._take_in()
         await self._observer.absorb(self._clock.now(), restarted=True)
         await self._books.resume(self._clock.now(), self._clock.monotonic())
         self._memories()
@@ -167,7 +166,8 @@ class Controller:
         waiting = tuple(self._waiting)
         if self._dirty:
             await self._reload()
-        await self._observer.absorb(self._clock.now())
+        self._books.rename(await self._observer.absorb(self._clock.now()))
+        await self._take_in()
         now = self._clock.now()
         self._memories()
         world = self._world(now)
@@ -177,6 +177,7 @@ class Controller:
         self._tell(waiting)
         await self._act(result, now)
         await self._send_off(self._clock.monotonic())
+        self._cluster.settle(wanted(self.known, result.decisions))
         await self._books.record(result, now)
         await self._books.account(self._sights(), now, self._clock.monotonic())
 
@@ -202,6 +203,23 @@ class Controller:
         for function in functions:
             template = self.known.revisions[function.id, function.revision].template
             await self._observer.remember_starts(template)
+
+    async def _take_in(self) -> None:
+        """Replicas that others have started: ours from now on where they are of a revision that we know."""
+        for found in await self._cluster.found(self.known.live):
+            revision = self.known.revisions.get(found.revision)
+            if revision is None:
+                log.warning("stray replica is ended", replica=found.id)
+                await self._cluster.stop(found.id)
+                continue
+            function = found.revision.function
+            record = ReplicaRecord(found.id, function, revision.name, found.created_at, caused_by=self._cause(function))
+            await asyncio.to_thread(self._stores.replicas.add, record)
+            self.known.live[record.id] = Live(record, revision)
+            if memory := self.known.memory.get(function):
+                # Whoever started it had a reason: it is kept alive as if we had decided so.
+                memory.state = replace(memory.state, desired=memory.state.desired + 1)
+            log.info("replica found", replica=record.id, function=str(function))
 
     def _memories(self) -> None:
         """Every function has its memory; those of deleted ones are forgotten."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -89,13 +88,13 @@ class Deployer:
         known = self._functions.get(_id(manifest))
         content, wanted = manifest.to_dict(), policy(manifest)
         if known is None:
-            return Change(_id(manifest), content, wanted, sized.template, _secret(), sized.reasons), "created"
+            return Change(_id(manifest), content, wanted, sized.template, sized.reasons), "created"
         current = self._revision(known)
         if current and same(current.template, sized.template):
             if known.policy == wanted and known.manifest == content:
                 return None, "unchanged"
-            return Change(_id(manifest), content, wanted, None, "", sized.reasons), "updated"
-        return Change(_id(manifest), content, wanted, sized.template, _secret(), sized.reasons), "updated"
+            return Change(_id(manifest), content, wanted, None, sized.reasons), "updated"
+        return Change(_id(manifest), content, wanted, sized.template, sized.reasons), "updated"
 
     def _revision(self, function: Function) -> Revision | None:
         found = self._functions.revisions(function.id)
@@ -128,7 +127,3 @@ def refusal(error: ManifestError) -> PlatformError:
 
 def _id(manifest: Manifest) -> FunctionId:
     return FunctionId(manifest.metadata.namespace, manifest.metadata.name)
-
-
-def _secret() -> str:
-    return secrets.token_urlsafe(32)

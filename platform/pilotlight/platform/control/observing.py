@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -34,14 +35,18 @@ class Observer:
         self._known = known
         self._starts: dict[tuple[str, str], Sequence[Mapping[str, float]]] = {}
 
-    async def absorb(self, now: float, restarted: bool = False) -> None:
-        """Take in what the replicas say of themselves.
+    async def absorb(self, now: float, restarted: bool = False) -> dict[str, str]:
+        """Take in what the replicas say of themselves; returns new names by old ones.
 
         After a restart, one of which there is no trace was to be launched when the platform ended: that is no crash.
         """
-        seen = await self._cluster.observe(tuple(self._known.live))
+        seen = await self._cluster.observe([live.record for live in self._known.live.values()])
+        renamed: dict[str, str] = {}
         for live in tuple(self._known.live.values()):
             status = seen.get(live.record.id)
+            if status is not None and status.replica != live.record.id:
+                renamed[live.record.id] = status.replica
+                await self._rename(live, status.replica)
             if status is None and restarted:
                 await self.ended(live, "stopped", "the platform ended before it was launched", now)
             elif status is None:
@@ -51,6 +56,13 @@ class Observer:
                 await self.ended(live, status.state.value, failure_text(status), now)
             else:
                 await self._lives(live, status, now)
+        return renamed
+
+    async def _rename(self, live: Live, name: str) -> None:
+        await asyncio.to_thread(self._replicas.rename, live.record.id, name)
+        del self._known.live[live.record.id]
+        live.record = replace(live.record, id=name)
+        self._known.live[name] = live
 
     async def _lives(self, live: Live, status: ReplicaStatus, now: float) -> None:
         live.status = status

@@ -32,6 +32,9 @@ class Placing:
         self._cpus = [replica.cpus for replica in self.world.replicas if replica.cpus]
 
     def place(self, view: FunctionView, reason: str) -> None:
+        if self.world.room.elsewhere:
+            self.actions.append(Start(view.id, view.revision.name, (), (), reason))
+            return
         devices = place(self._now, view.template)
         later = place(self._coming.settled(), view.template)
         if devices is not None and place(self._coming, view.template) is not None:

@@ -7,7 +7,8 @@ Numbered policy:
 4. an old revision serves until enough of the new one is ready, then drains; without demand it goes at once;
 5. a missing replica starts where there is room, functions without any replica first;
 6. without room, the least recently used idle replicas of others make way, never busy ones nor below a minimum;
-7. when that does not suffice, it waits, and says for what.
+7. when that does not suffice, it waits, and says for what;
+8. of a function that Knative's autoscaler scales, only the count is decided: it is the floor that Knative is given.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def plan(world: World) -> Plan:
     leaving = _leaving(world, decisions)
     placing = Placing(world, leaving)
     for view in sorted(world.functions, key=lambda view: _urgency(view, world)):
+        if _left_to_knative(view, world):
+            continue
         missing = decisions[view.id].desired - sum(r.alive for r in _current(view, world) if r.id not in leaving)
         for _ in range(missing):
             placing.place(view, decisions[view.id].sentence)
@@ -93,7 +96,14 @@ def _leaving(world: World, decisions: Mapping[FunctionId, Decision]) -> dict[str
     return going
 
 
+def _left_to_knative(view: FunctionView, world: World) -> bool:
+    """Its count is brought about by Knative's autoscaler, which is told of no single replica."""
+    return world.room.elsewhere and view.template.autoscaler == "kpa"
+
+
 def _surplus(view: FunctionView, world: World, decision: Decision) -> list[tuple[ReplicaView, str]]:
+    if _left_to_knative(view, world):
+        return []
     alive = [replica for replica in _current(view, world) if replica.alive]
     spare = len(alive) - decision.desired
     order = sorted(alive, key=lambda replica: (replica.ready, replica.in_flight, -replica.created_at))

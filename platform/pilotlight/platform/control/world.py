@@ -61,6 +61,8 @@ class Room:
     cpus: int
     devices: Mapping[str, int]
     """Memory by device UUID, bytes."""
+    elsewhere: bool = False
+    """Others find the place of each replica: Kubernetes' scheduler."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import secrets
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,15 +25,25 @@ class Change:
     manifest: dict[str, Any]
     policy: Policy
     template: Template | None
-    engine_key: str
     reasons: tuple[str, ...] = ()
+
+
+EngineKey = Callable[[str, str], str]
+"""The engine key of a revision, by namespace and name."""
+
+
+def random_key(_namespace: str, _revision: str) -> str:
+    """Kept in the database alone."""
+    return secrets.token_urlsafe(32)
 
 
 class Functions:
     """Reads and writes; every method is one transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, engine_key: EngineKey = random_key) -> None:
+        """`engine_key` gives the key of a new revision."""
         self._database = database
+        self._engine_key = engine_key
 
     def all(self) -> tuple[Function, ...]:
         """Those that are not deleted, by name."""
@@ -57,7 +68,7 @@ class Functions:
     def apply(self, changes: Iterable[Change], now: float, key: str = "") -> tuple[Function, ...]:
         """Write all of them or none, with their audit rows in the name of `key`."""
         with self._database.write() as connection:
-            return tuple(_apply(connection, change, now, key) for change in changes)
+            return tuple(_apply(connection, change, self._engine_key, now, key) for change in changes)
 
     def delete(self, function: FunctionId, now: float, key: str = "") -> bool:
         """Mark it deleted; False: there is none. Its revisions stay, so that no name is ever used twice."""
@@ -76,7 +87,7 @@ class Functions:
             return done.rowcount > 0
 
 
-def _apply(connection: Connection, change: Change, now: float, key: str) -> Function:
+def _apply(connection: Connection, change: Change, engine_key: EngineKey, now: float, key: str) -> Function:
     row = _row(connection, change.id)
     known = None if row is None else _function(row)
     made = 0 if row is None else int(row["revisions"])
@@ -91,7 +102,8 @@ def _apply(connection: Connection, change: Change, now: float, key: str) -> Func
     function = Function(change.id, change.manifest, change.policy, name, created, now)
     upsert(connection, functions, [_values(function, made)])
     if change.template is not None:
-        revision = Revision(change.id, name, made, now, change.engine_key, change.template, change.reasons)
+        secret = engine_key(change.id.namespace, name)
+        revision = Revision(change.id, name, made, now, secret, change.template, change.reasons)
         connection.execute(insert(revisions), [_revision_values(revision)])
     what = "created" if known is None or known.deleted else "updated"
     insert_audit(connection, AuditRecord(now, key, "apply", str(change.id), {"change": what, "revision": name}))

@@ -6,13 +6,16 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pilotlight.platform.control.cluster import ClusterError
+from pilotlight.activator.values import FunctionId
+from pilotlight.platform.control.cluster import ClusterError, Found, RevisionId, Wanted
 from pilotlight.platform.embedded.logs import follow_log
+from pilotlight.platform.values import ReplicaRecord
 from pilotlight.runtime import client
+from pilotlight.runtime.codec import BadDocumentError, parse_spec
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaSpec, ReplicaState, ReplicaStatus
 
 ANSWER_SECONDS = 1.0
@@ -29,6 +32,7 @@ class EmbeddedCluster:
         self._folder = folder
         self._launched: dict[str, tuple[int, float]] = {}
         self._exiting: dict[str, int] = {}
+        self._looked = False
 
     async def start(self, spec: ReplicaSpec) -> None:
         placed = replace(spec, cpus=processors(spec.cpus, os.sched_getaffinity(0)))
@@ -38,16 +42,23 @@ class EmbeddedCluster:
             raise ClusterError(f"the supervisor of {spec.replica} cannot be started: {error}") from error
         self._launched[spec.replica] = (pid, spec.created_at)
 
-    async def observe(self, replicas: Collection[str]) -> Mapping[str, ReplicaStatus]:
+    async def observe(self, replicas: Sequence[ReplicaRecord]) -> Mapping[str, ReplicaStatus]:
         for name, pid in tuple(self._exiting.items()):
             if not client.alive(self._folder / name, pid):  # which reaps it
                 del self._exiting[name]
-        names = tuple(replicas)
+        names = tuple(record.id for record in replicas)
         found = await asyncio.gather(*(self._look(name) for name in names))
         return {name: status for name, status in zip(names, found, strict=True) if status is not None}
 
-    async def strays(self, known: Collection[str]) -> tuple[str, ...]:
-        return await asyncio.to_thread(self._strays, frozenset(known))
+    async def found(self, known: Collection[str]) -> tuple[Found, ...]:
+        """Of an earlier platform: nobody else starts any here, so it looks once."""
+        if self._looked:
+            return ()
+        self._looked = True
+        return await asyncio.to_thread(self._found, frozenset(known))
+
+    def settle(self, wanted: Mapping[RevisionId, Wanted]) -> None:
+        """Nothing: here each replica is started and ended by its name."""
 
     async def drain(self, replica: str) -> None:
         await client.drain(self._folder / replica)
@@ -88,14 +99,14 @@ class EmbeddedCluster:
         except OSError:
             return ()
 
-    def _strays(self, known: frozenset[str]) -> tuple[str, ...]:
+    def _found(self, known: frozenset[str]) -> tuple[Found, ...]:
         folders = [path for path in self._folder.iterdir() if path.is_dir() and path.name not in known]
-        running = [path.name for path in folders if client.alive(path)]
+        running = [path for path in folders if client.alive(path)]
         for path in folders:
-            if path.name not in running:
+            if path not in running:
                 client.clear(path)
                 (path / client.SPEC_FILE).unlink(missing_ok=True)
-        return tuple(running)
+        return tuple(map(_stray, running))
 
     def _forget(self, replica: str) -> None:
         (self._folder / replica / client.SPEC_FILE).unlink(missing_ok=True)
@@ -114,6 +125,16 @@ def processors(chosen: Collection[int], allowed: Collection[int]) -> tuple[int, 
 def _scheduled(replica: str, created_at: float) -> ReplicaStatus:
     phases = (PhaseReport(Phase.SCHEDULE, created_at),)
     return ReplicaStatus(replica, "", ReplicaState.STARTING, phases)
+
+
+def _stray(folder: Path) -> Found:
+    """By its own spec; one without a readable one is of no function."""
+    try:
+        spec = parse_spec((folder / client.SPEC_FILE).read_bytes())
+    except (OSError, BadDocumentError):
+        return Found(folder.name, RevisionId(FunctionId("", ""), ""), 0.0)
+    function = FunctionId(*spec.function.split("/", 1))
+    return Found(folder.name, RevisionId(function, spec.revision), spec.created_at)
 
 
 def _failed(replica: str, lines: tuple[str, ...]) -> ReplicaStatus:

@@ -64,5 +64,13 @@ def resume(intervals: Iterable[Interval], live: frozenset[str], now: float) -> O
     return Open({name: replace(interval, end=max(now, interval.end)) for name, interval in last.items()})
 
 
+def renamed(before: Open, names: Mapping[str, str]) -> Open:
+    """The same intervals under the replicas' new names; `names` gives new by old."""
+    if not names:
+        return before
+    current = (replace(interval, replica=names.get(name, name)) for name, interval in before.current.items())
+    return replace(before, current={interval.replica: interval for interval in current})
+
+
 def _interval(sight: Sight, start: float, end: float) -> Interval:
     return Interval(sight.replica, sight.function, sight.revision, sight.state, start, end, sight.caused_by)
