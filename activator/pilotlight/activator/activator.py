@@ -64,6 +64,13 @@ class Activator:
         """Every function's work in hand."""
         return self._fleet.demand()
 
+    def changes(self) -> Mapping[FunctionId, Demand | None]:
+        """The demand of what has changed since the last call, None for what is gone; costs nothing at rest.
+
+        For one caller: what it was told is not told again.
+        """
+        return self._fleet.changes()
+
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - what runs is ended then, not this call
         """Refuse new requests and let those in hand finish for `timeout` seconds; then end them with an error.
 

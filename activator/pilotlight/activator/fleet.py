@@ -22,9 +22,11 @@ class Fleet:
         self._clock = clock
         self._settings = settings
         self.states: dict[FunctionId, FunctionState] = {}
+        self._touched: set[FunctionId] = set()
 
     def apply(self, routes: Mapping[FunctionId, Route]) -> None:
         now = self._clock.monotonic()
+        self._touched |= self.states.keys() ^ routes.keys()
         for function in self.states.keys() - routes.keys():
             self._remove(self.states.pop(function))
         for function, route in routes.items():
@@ -41,6 +43,7 @@ class Fleet:
         if state is not None:
             state.arrived_total += 1
             state.last_active = self._clock.now()
+            self._touched.add(function)
         return state
 
     def load(self, state: FunctionState) -> Load:
@@ -50,12 +53,19 @@ class Fleet:
     def demand(self) -> dict[FunctionId, Demand]:
         return {function: state.demand() for function, state in self.states.items()}
 
+    def changes(self) -> dict[FunctionId, Demand | None]:
+        """The demand of every function whose work has changed since the last call; None: it is gone."""
+        touched, self._touched = self._touched, set()
+        found = {function: self.states.get(function) for function in touched}
+        return {function: state.demand() if state is not None else None for function, state in found.items()}
+
     def wake(self, state: FunctionState) -> None:
         if state.note_wake(self._clock.monotonic(), self._settings.wake_repeat_seconds):
             self._waker.wake(state.route.function)
 
     def enter(self, request: InHand) -> None:
         """Take a place in the queue, or a free slot at once."""
+        self._touched.add(request.state.route.function)
         request.state.queue.enqueue(request)
         self._settle(request.state)
 
@@ -65,12 +75,14 @@ class Fleet:
         if request.outcome == "ok" and request.served_from is not None and request.served_until is not None:
             state.learn_service(request.served_until - request.served_from)
         state.last_active = moment
+        self._touched.add(state.route.function)
         state.queue.leave(request)
         self._settle(state)
 
     def refuse(self, request: InHand, refusal: RefusedError) -> None:
         """End a hold; the place is free at once, so that no slot goes to one who is leaving."""
         if request.waiting:
+            self._touched.add(request.state.route.function)
             request.state.queue.leave(request)
         request.refuse(refusal)
 
@@ -91,6 +103,7 @@ class Fleet:
         """See `serving.Lanes`."""
         request.unserved()
         queue = request.state.queue
+        self._touched.add(request.state.route.function)
         queue.leave(request)
         if self.states.get(request.state.route.function) is not request.state:
             request.refuse(errors.deleted(request.state.route.function))
@@ -127,6 +140,7 @@ class Fleet:
         now = self._clock.monotonic()
         for ticket in state.queue.assign(now):
             assert isinstance(ticket, InHand)
+            self._touched.add(state.route.function)
             ticket.released(now)
         if not state.queue.queued:
             state.should_wake(now, self._settings.wake_repeat_seconds)
