@@ -48,7 +48,7 @@ class Deployer:
     def apply(self, manifests: Sequence[Manifest], caller: Caller) -> tuple[Applied, ...]:
         """Raises RefusedError with every refusal, ForbiddenError, UnavailableError."""
         for manifest in manifests:
-            _check_manages(caller, _id(manifest))
+            check_manages(caller, _id(manifest))
         sized = self._size(manifests, caller)
         with self._lock:
             pairs = [self._change(manifest, fit) for manifest, fit in zip(manifests, sized, strict=True)]
@@ -63,7 +63,7 @@ class Deployer:
 
     def delete(self, function: FunctionId, caller: Caller) -> None:
         """Raises MissingError, ForbiddenError."""
-        _check_manages(caller, function)
+        check_manages(caller, function)
         with self._lock:
             done = self._functions.delete(function, self._clock.now(), caller.key)
         if not done:
@@ -72,15 +72,16 @@ class Deployer:
 
     def _size(self, manifests: Sequence[Manifest], caller: Caller) -> list[Sized]:
         sized: list[Sized] = []
-        refused: list[str] = []
+        refused: list[RefusedError] = []
         for manifest in manifests:
             try:
                 sized.append(build(manifest, self._shelf, self._machine, caller))
             except RefusedError as error:
-                refused.append(error.message)
+                refused.append(error)
+        if len(refused) == 1:
+            raise refused[0]
         if refused:
-            single = len(refused) == 1
-            raise RefusedError(refused[0] if single else "nothing was applied", () if single else refused)
+            raise RefusedError("nothing was applied", [error.message for error in refused])
         return sized
 
     def _change(self, manifest: Manifest, sized: Sized) -> tuple[Change | None, str]:
@@ -114,7 +115,7 @@ def may_manage(caller: Caller, function: FunctionId) -> bool:
     return caller.functions is None and caller.namespaces is not None and function.namespace in caller.namespaces
 
 
-def _check_manages(caller: Caller, function: FunctionId) -> None:
+def check_manages(caller: Caller, function: FunctionId) -> None:
     if not may_manage(caller, function):
         raise ForbiddenError(f"key {caller.key} may not manage functions in namespace {function.namespace}")
 

@@ -24,6 +24,10 @@ class RefusedError(PlatformError):
     code = "refused"
 
 
+class ModelError(RefusedError):
+    """The model that a manifest names is not there, or is not what it should be."""
+
+
 class ForbiddenError(PlatformError):
     """The key's scopes do not allow it."""
 

@@ -6,12 +6,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
 from kubernetes import client, config
+from kubernetes.utils.quantity import parse_quantity
 
 from pilotlight.platform.kubernetes.errors import KubernetesError, UnreachableError, error_of
 from pilotlight.platform.kubernetes.kinds import Kind, Object
@@ -217,6 +219,11 @@ class Api:
         if response.status >= 400:
             raise _refusal(f"{method} {path}", response)
         return response
+
+
+def quantity(text: str) -> Decimal:
+    """The number that a Kubernetes quantity stands for, as `400m` or `16Gi`. Raises ValueError."""
+    return Decimal(parse_quantity(text))
 
 
 def _refusal(doing: str, response: urllib3.BaseHTTPResponse) -> KubernetesError:

@@ -1,0 +1,138 @@
+"""The status of a Function object: what people read of it, and the part that activators route by. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+from pilotlight.activator.values import Route
+from pilotlight.platform.kubernetes.kinds import Object
+from pilotlight.platform.values import Revision
+
+CONDITIONS = ("ModelVerified", "Sized", "Routed")
+"""What Ready is made of, in the order in which they come about."""
+MESSAGE_LIMIT = 1024
+
+
+class Published(BaseModel):
+    """`status.route`: a route without its replicas, which activators see for themselves."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+    )
+    # `extra` is ignored on purpose: an activator that is older than the operator must go on serving.
+
+    revision: str
+    task: str
+    model: str
+    digest: str
+    store: str
+    context: int
+    slots: int
+    adapters: tuple[str, ...] = ()
+    slo_class: str = "interactive"
+    deadline_seconds: float | None = None
+    eta_seconds: float = 60.0
+    failure: str = ""
+    retry_at: float = 0.0
+    """Unix time at which the next start is due; with `failure`."""
+    hold_seconds: float = 600.0
+    max_held: int = 1000
+    """Requests that may wait in all activators together."""
+    leaving: tuple[str, ...] = ()
+    """Pods that take no new work."""
+    autoscaler: str = "pilotlight"
+    slots_by_revision: dict[str, int] = {}
+    """Of every revision that still has replicas."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One condition as it is now."""
+
+    status: str  # True | False | Unknown
+    reason: str
+    message: str = ""
+
+
+GOOD = Judgement("True", "Done")
+PENDING = Judgement("Unknown", "Pending")
+
+
+def published(
+    route: Route, revision: Revision, slots: Mapping[str, int], leaving: Iterable[str], now: float
+) -> Published:
+    """What activators are told of a route; `revision` is the one that new work goes to."""
+    template = revision.template
+    return Published(
+        revision=route.revision,
+        task=route.task,
+        model=route.model,
+        digest=template.digest,
+        store=template.store,
+        context=route.context,
+        slots=template.slots,
+        adapters=route.adapters,
+        slo_class=route.slo_class,
+        deadline_seconds=route.deadline_seconds,
+        eta_seconds=round(route.start_eta_seconds, 1),
+        failure=route.failure,
+        retry_at=round(now + route.retry_after_seconds, 0) if route.failure else 0.0,
+        hold_seconds=route.hold_seconds,
+        max_held=route.queue_limit,
+        leaving=tuple(sorted(leaving)),
+        autoscaler=template.autoscaler,
+        slots_by_revision=dict(slots),
+    )
+
+
+def read_published(function: Object) -> Published | None:
+    """Of a Function object; None: it has none yet, or one that cannot be read."""
+    try:
+        return Published.model_validate(function.get("status", {}).get("route"))
+    except ValidationError:
+        return None
+
+
+def ready(parts: Mapping[str, Judgement], failure: str) -> Judgement:
+    """Ready is false for the first part that is, unknown for the first that is not yet true."""
+    for wanted in ("False", "Unknown"):
+        for name in CONDITIONS:
+            if parts[name].status == wanted:
+                return parts[name]
+    if failure:
+        return Judgement("False", "StartFails", failure)
+    return Judgement("True", "Ready")
+
+
+def conditions(
+    before: Iterable[Mapping[str, Any]], judged: Mapping[str, Judgement], generation: int, now: float
+) -> list[dict[str, Any]]:
+    """The whole list; a transition's time moves only when the status does."""
+    known = {each.get("type"): each for each in before}
+    return [_condition(known.get(name, {}), name, judgement, generation, now) for name, judgement in judged.items()]
+
+
+def _condition(
+    known: Mapping[str, Any], name: str, judgement: Judgement, generation: int, now: float
+) -> dict[str, Any]:
+    same = known.get("status") == judgement.status
+    moved = known.get("lastTransitionTime") if same else None
+    return {
+        "type": name,
+        "status": judgement.status,
+        "reason": judgement.reason,
+        "message": judgement.message[:MESSAGE_LIMIT],
+        "observedGeneration": generation,
+        "lastTransitionTime": moved or timestamp(now),
+    }
+
+
+def timestamp(now: float) -> str:
+    """RFC 3339 in whole seconds, as Kubernetes writes it."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
