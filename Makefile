@@ -7,10 +7,17 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format clean
+# Images: `make images BASE=python:3.11-slim@sha256:...`; BUILD_FLAGS goes to buildah as it stands.
+BASE ?= python:3.11-slim
+TAG ?= dev
+BUILD_FLAGS ?=
+IMAGE := pilotlight.local
+ARCHIVES := dist/images
+
+.PHONY: help demo test check format clean images image-control
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## deploy a small model, call it from zero, watch it go back to zero
 	@$(BIN)/pilotlight demo
@@ -27,6 +34,13 @@ check: $(READY) ## format, lint, types, layering
 format: $(READY) ## rewrite the code as `make check` wants it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+images: image-control ## build all images with buildah, and write each as an archive
+
+image-control: ## the control plane: dist/images/control.tar
+	@buildah bud --layers --build-arg BASE=$(BASE) $(BUILD_FLAGS) -f platform/Containerfile -t $(IMAGE)/control:$(TAG) .
+	@mkdir -p $(ARCHIVES) && rm -f $(ARCHIVES)/control.tar
+	@buildah push --quiet $(IMAGE)/control:$(TAG) docker-archive:$(ARCHIVES)/control.tar:$(IMAGE)/control:$(TAG)
 
 clean: ## remove the environment and all caches
 	rm -rf .venv .uv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
