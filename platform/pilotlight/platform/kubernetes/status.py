@@ -19,13 +19,22 @@ CONDITIONS = ("ModelVerified", "Sized", "Routed")
 MESSAGE_LIMIT = 1024
 
 
-class Published(BaseModel):
-    """`status.route`: a route without its replicas, which activators see for themselves."""
-
+class _Part(BaseModel):
+    # Fields that are not known are passed over: an activator that is older than the operator must go on serving.
     model_config = ConfigDict(
         frozen=True, extra="ignore", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
     )
-    # `extra` is ignored on purpose: an activator that is older than the operator must go on serving.
+
+
+class RevisionSlots(_Part):
+    """How many requests one replica of a revision serves at once."""
+
+    name: str
+    slots: int
+
+
+class Published(_Part):
+    """`status.route`: a route without its replicas, which activators see for themselves."""
 
     revision: str
     task: str
@@ -47,8 +56,8 @@ class Published(BaseModel):
     leaving: tuple[str, ...] = ()
     """Pods that take no new work."""
     autoscaler: str = "pilotlight"
-    slots_by_revision: dict[str, int] = {}
-    """Of every revision that still has replicas."""
+    revisions: tuple[RevisionSlots, ...] = ()
+    """Every revision that still has replicas."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +74,17 @@ PENDING = Judgement("Unknown", "Pending")
 
 
 def published(
-    route: Route, revision: Revision, slots: Mapping[str, int], leaving: Iterable[str], now: float
+    route: Route, revision: Revision, slots: Mapping[str, int], leaving: Iterable[str], retry_at: float
 ) -> Published:
-    """What activators are told of a route; `revision` is the one that new work goes to."""
+    """What activators are told of a route.
+
+    Args:
+        route: Of the control loop.
+        revision: The one that new work goes to.
+        slots: In-flight cap of one replica, by the names of the revisions that have replicas.
+        leaving: Pods that take no new work.
+        retry_at: Unix time at which a failing function is started again.
+    """
     template = revision.template
     return Published(
         revision=route.revision,
@@ -82,12 +99,12 @@ def published(
         deadline_seconds=route.deadline_seconds,
         eta_seconds=round(route.start_eta_seconds, 1),
         failure=route.failure,
-        retry_at=round(now + route.retry_after_seconds, 0) if route.failure else 0.0,
+        retry_at=retry_at if route.failure else 0.0,
         hold_seconds=route.hold_seconds,
         max_held=route.queue_limit,
         leaving=tuple(sorted(leaving)),
         autoscaler=template.autoscaler,
-        slots_by_revision=dict(slots),
+        revisions=tuple(RevisionSlots(name=name, slots=count) for name, count in sorted(slots.items())),
     )
 
 

@@ -1,0 +1,151 @@
+"""Who of several operators leads: a Lease object that the leader renews and the others watch.
+
+The client library's own election gives up at the first connection that fails, and never hands over; this one holds on
+while the API server is away for less than the lease, and lets go of it on the way out. As in client-go, nobody compares
+clocks: a lease is over when it has not changed for its duration by the watcher's own monotonic clock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from pilotlight.activator.values import Clock
+from pilotlight.platform.kubernetes.api import Api
+from pilotlight.platform.kubernetes.errors import ConflictError, KubernetesError, NotFoundError
+from pilotlight.platform.kubernetes.kinds import LEASE, Object
+
+LEASE_SECONDS = 15
+"""Kubernetes' own controllers use the same: how long nobody may lead after a leader has died."""
+RENEW_SECONDS = 10.0
+"""A leader that could not renew for so long stops leading, well before another one may begin."""
+RETRY_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """The lease as it was last read, and when it last changed."""
+
+    holder: str
+    version: str
+    changed_at: float
+    """Monotonic."""
+
+
+def free(seen: Sighting | None, me: str, now: float) -> bool:
+    """Whether `me` may write its name into the lease. Pure."""
+    if seen is None or seen.holder in ("", me):
+        return True
+    return now - seen.changed_at >= LEASE_SECONDS
+
+
+class Election:
+    """Runs in a thread of its own. `lost` is called once, when leading has ended against our will."""
+
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        name: str,
+        identity: str,
+        clock: Clock,
+        won: Callable[[], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self._api = api
+        self._where = namespace, name
+        self._identity = identity
+        self._clock = clock
+        self._won = won
+        self._lost = lost
+        self._seen: Sighting | None = None
+        self._renewed_at: float | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="election", daemon=True)
+
+    @property
+    def leads(self) -> bool:
+        return self._renewed_at is not None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Let go of the lease, so that another one need not wait for it to run out."""
+        self._ended.set()
+        self._thread.join(timeout=RETRY_SECONDS + 5.0)
+        if not self.leads:
+            return
+        try:
+            self._api.patch(LEASE, *self._where, {"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}})
+        except KubernetesError as error:
+            log.warning("lease could not be let go of", error=str(error))
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self._step()
+            except KubernetesError as error:
+                log.warning("lease could not be read or written", error=str(error))
+            except Exception:  # without this thread nobody would ever lead
+                log.exception("election failed; it is tried again")
+            if self._renewed_at is not None and self._clock.monotonic() - self._renewed_at > RENEW_SECONDS:
+                self._renewed_at = None
+                log.error("lease lost", identity=self._identity)
+                self._lost()
+                return
+            self._ended.wait(RETRY_SECONDS)
+
+    def _step(self) -> None:
+        self._look()
+        if not free(self._seen, self._identity, self._clock.monotonic()):
+            return
+        begun = self._clock.monotonic()  # the lease counts from before the write, not after a slow answer
+        try:
+            self._write()
+        except (ConflictError, NotFoundError):
+            return  # another one was faster; the next look shows who
+        first, self._renewed_at = self._renewed_at is None, begun
+        if first:
+            log.info("leads", identity=self._identity)
+            self._won()
+
+    def _look(self) -> None:
+        try:
+            found: Object | None = self._api.get(LEASE, *self._where)
+        except NotFoundError:
+            found = None
+        if found is None:
+            self._seen = None
+            return
+        version = found["metadata"]["resourceVersion"]
+        if self._seen is None or self._seen.version != version:
+            holder = found.get("spec", {}).get("holderIdentity") or ""
+            self._seen = Sighting(holder, version, self._clock.monotonic())
+
+    def _write(self) -> None:
+        namespace, name = self._where
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        spec: dict[str, Any] = {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": now,
+        }
+        if self._renewed_at is None:
+            spec["acquireTime"] = now
+        metadata: Mapping[str, Any] = {"namespace": namespace, "name": name}
+        if self._seen is None:
+            self._api.create(
+                LEASE, {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata, "spec": spec}
+            )
+            return
+        guarded = {"metadata": {"resourceVersion": self._seen.version}, "spec": spec}
+        written = self._api.patch(LEASE, namespace, name, guarded)
+        self._seen = Sighting(self._identity, written["metadata"]["resourceVersion"], self._clock.monotonic())

@@ -1,0 +1,189 @@
+"""Writing the status of Function objects: the leader's side of what people and activators read.
+
+Implements the control loop's `Traffic`: a round's routes become `status.route`, the demand is what activators report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from pilotlight.activator.values import Clock, Demand, FunctionId, Route
+from pilotlight.platform.control.state import Known, Live
+from pilotlight.platform.kubernetes.api import Api
+from pilotlight.platform.kubernetes.applying import Outcome
+from pilotlight.platform.kubernetes.errors import ConflictError, KubernetesError, NotFoundError
+from pilotlight.platform.kubernetes.kinds import FUNCTION, Key, Object, condition
+from pilotlight.platform.kubernetes.mirror import Mirror
+from pilotlight.platform.kubernetes.status import PENDING, Judgement, conditions, published, ready
+from pilotlight.runtime.spec import ReplicaState
+
+TOGETHER = 8
+"""Statuses that are written at once."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the status of one function is made of."""
+
+    route: Route | None
+    outcome: Outcome | None
+    replicas: int
+    ready_replicas: int
+    waits: str
+    leaving: frozenset[str]
+    slots: Mapping[str, int]
+    retry_at: float
+
+
+class Publisher:
+    """Everything but writing is the event loop's, so that a look is of one moment."""
+
+    def __init__(
+        self,
+        api: Api,
+        functions: Mirror,
+        services: Mirror,
+        outcome: Callable[[Key], Outcome | None],
+        demand: Callable[[], Mapping[FunctionId, Demand]],
+        clock: Clock,
+    ) -> None:
+        """`services`: of Knative; `outcome`: what became of an object; `demand`: as the activators report it."""
+        self._api = api
+        self._functions = functions
+        self._services = services
+        self._outcome = outcome
+        self._demand = demand
+        self._clock = clock
+        self._known = Known()
+        self._routes: Mapping[FunctionId, Route] = {}
+        self._written: dict[Key, tuple[Seen, str, str]] = {}
+        self._poke = asyncio.Event()
+        self._threads = ThreadPoolExecutor(TOGETHER, thread_name_prefix="status")
+
+    def watch(self, known: Known) -> None:
+        """The control loop's memory, for what a route does not say."""
+        self._known = known
+
+    def apply(self, routes: Mapping[FunctionId, Route]) -> None:
+        self._routes = routes
+        self._poke.set()
+
+    def demand(self) -> Mapping[FunctionId, Demand]:
+        return self._demand()
+
+    async def run(self) -> None:
+        """Until cancelled; what could not be written is written the next time."""
+        while True:
+            await self._poke.wait()
+            self._poke.clear()
+            try:
+                await self._reconcile()
+            except Exception:
+                log.exception("statuses could not be written; they are tried again")
+
+    async def _reconcile(self) -> None:
+        objects, services = self._functions.objects, self._services.objects
+        for key in self._written.keys() - objects.keys():
+            del self._written[key]
+        loop = asyncio.get_running_loop()
+        writes = []
+        for key, found in objects.items():
+            service = services.get(key)
+            look = self._seen(key), _version(service), _version(found)
+            if self._written.get(key) != look and "deletionTimestamp" not in found["metadata"]:
+                status = self._status(key, found, service, look[0])
+                writes.append(loop.run_in_executor(self._threads, self._write, key, found, status, look))
+        await asyncio.gather(*writes)
+
+    def _write(self, key: Key, found: Object, status: dict[str, Any], look: tuple[Seen, str, str]) -> None:
+        try:
+            if not covers(found.get("status", {}), status):
+                found = self._api.patch(FUNCTION, *key, {"status": status}, "status")
+        except (NotFoundError, ConflictError):
+            return
+        except KubernetesError as error:
+            log.warning("status could not be written", function=str(key), error=str(error))
+            return
+        self._written[key] = look[0], look[1], _version(found)
+
+    def _seen(self, key: Key) -> Seen:
+        function = FunctionId(*key)
+        live = self._known.of(function)
+        memory = self._known.memory.get(function)
+        route = self._routes.get(function)
+        return Seen(
+            # Without what changes with every look: activators see replicas and starts for themselves.
+            route=None if route is None else replace(route, replicas=(), start=None, retry_after_seconds=0.0),
+            outcome=self._outcome(key),
+            replicas=len(live),
+            ready_replicas=sum(each.state() is ReplicaState.READY for each in live),
+            waits=(memory.waits if memory else "") or _pods_wait(live),
+            leaving=frozenset(each.record.id for each in live if not each.wanted),
+            slots={each.revision.name: each.revision.template.slots for each in live},
+            retry_at=memory.state.back_off.retry_at if memory else 0.0,
+        )
+
+    def _status(self, key: Key, found: Object, service: Object | None, seen: Seen) -> dict[str, Any]:
+        metadata = found["metadata"]
+        generation = seen.outcome.generation if seen.outcome else 0
+        failure = seen.route.failure if seen.route else ""
+        judged = self._judged(service, seen)
+        judged = {"Ready": ready(judged, failure), **judged}
+        before = found.get("status", {}).get("conditions") or ()
+        status: dict[str, Any] = {
+            "observedGeneration": min(generation, metadata["generation"]),
+            "conditions": conditions(before, judged, generation, self._clock.now()),
+            "replicas": seen.replicas,
+            "readyReplicas": seen.ready_replicas,
+            "message": failure or seen.waits or judged["Ready"].message,
+            "url": (service or {}).get("status", {}).get("url", ""),
+        }
+        route = seen.route
+        if route is not None:
+            revision = self._known.revisions[FunctionId(*key), route.revision]
+            told = published(route, revision, seen.slots, seen.leaving, seen.retry_at)
+            status |= {"revision": route.revision, "route": told.model_dump(mode="json", by_alias=True)}
+        return status
+
+    def _judged(self, service: Object | None, seen: Seen) -> dict[str, Judgement]:
+        outcome = seen.outcome
+        return {
+            "ModelVerified": outcome.verified if outcome else PENDING,
+            "Sized": outcome.sized if outcome else PENDING,
+            "Routed": _routed(service),
+        }
+
+
+def _routed(service: Object | None) -> Judgement:
+    """Knative's own verdict on the Service: its revision is usable and its ingress is programmed."""
+    if service is None:
+        return Judgement("Unknown", "NoKnativeService", "the Knative Service is being made")
+    if service.get("status", {}).get("observedGeneration") != service["metadata"]["generation"]:
+        return Judgement("Unknown", "Reconciling", "Knative has not taken up the Service yet")
+    found = condition(service, "Ready")
+    reason = found.get("reason") or ("Routed" if found.get("status") == "True" else "Reconciling")
+    return Judgement(found.get("status", "Unknown"), reason, found.get("message", ""))
+
+
+def _pods_wait(live: list[Live]) -> str:
+    waiting = (each.status.message for each in live if each.wanted and each.status is not None)
+    return next((message for message in waiting if message), "")
+
+
+def _version(found: Object | None) -> str:
+    return str(found["metadata"]["resourceVersion"]) if found else ""
+
+
+def covers(there: object, wanted: object) -> bool:
+    """Whether everything wanted is there already."""
+    if isinstance(wanted, Mapping):
+        return isinstance(there, Mapping) and all(covers(there.get(name), value) for name, value in wanted.items())
+    return there == wanted
