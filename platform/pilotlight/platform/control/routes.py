@@ -78,14 +78,15 @@ def _replica(served: Served, serving: Revision) -> Replica:
 def _progress(replicas: Sequence[Served], eta: Mapping[str, float], now: float) -> StartProgress | None:
     """Of the start that is nearest to its end."""
     starts = [
-        _start(served.status, eta, now)
+        start_progress(served.status, eta, now)
         for served in replicas
         if served.wanted and served.status is not None and served.status.state is ReplicaState.STARTING
     ]
     return min(starts, key=lambda start: start.eta_seconds, default=None)
 
 
-def _start(status: ReplicaStatus, eta: Mapping[str, float], now: float) -> StartProgress:
+def start_progress(status: ReplicaStatus, eta: Mapping[str, float], now: float) -> StartProgress:
+    """How far a start is, and how long it will take yet; `eta` by phase, `now` in Unix time."""
     if not status.phases:
         return StartProgress(Phase.SCHEDULE.value, None, sum(eta.values()), now)
     last = status.phases[-1]

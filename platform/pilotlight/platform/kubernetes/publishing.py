@@ -63,14 +63,15 @@ class Publisher:
         self._demand = demand
         self._clock = clock
         self._known = Known()
+        self._eta: Callable[[FunctionId], Mapping[str, float]] = lambda _: {}
         self._routes: Mapping[FunctionId, Route] = {}
         self._written: dict[Key, tuple[Seen, str, str]] = {}
         self._poke = asyncio.Event()
         self._threads = ThreadPoolExecutor(TOGETHER, thread_name_prefix="status")
 
-    def watch(self, known: Known) -> None:
+    def watch(self, known: Known, eta: Callable[[FunctionId], Mapping[str, float]]) -> None:
         """The control loop's memory, for what a route does not say."""
-        self._known = known
+        self._known, self._eta = known, eta
 
     def apply(self, routes: Mapping[FunctionId, Route]) -> None:
         self._routes = routes
@@ -149,7 +150,7 @@ class Publisher:
         route = seen.route
         if route is not None:
             revision = self._known.revisions[FunctionId(*key), route.revision]
-            told = published(route, revision, seen.slots, seen.leaving, seen.retry_at)
+            told = published(route, revision, seen.slots, seen.leaving, seen.retry_at, self._eta(FunctionId(*key)))
             status |= {"revision": route.revision, "route": told.model_dump(mode="json", by_alias=True)}
         return status
 

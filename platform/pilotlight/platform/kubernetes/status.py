@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,8 @@ from pydantic.alias_generators import to_camel
 
 from pilotlight.activator.values import Route
 from pilotlight.platform.kubernetes.kinds import Object
-from pilotlight.platform.values import Revision
+from pilotlight.platform.manifest.references import RegistryReference, parse_reference
+from pilotlight.platform.values import Revision, Template
 
 CONDITIONS = ("ModelVerified", "Sized", "Routed")
 """What Ready is made of, in the order in which they come about."""
@@ -39,14 +40,15 @@ class Published(_Part):
     revision: str
     task: str
     model: str
-    digest: str
-    store: str
+    source: str
+    """Reference of the model by its digest; empty: there is none, the engine is simulated."""
     context: int
     slots: int
     adapters: tuple[str, ...] = ()
     slo_class: str = "interactive"
     deadline_seconds: float | None = None
-    eta_seconds: float = 60.0
+    eta: Mapping[str, float] = {}
+    """Expected seconds of each phase of the next start."""
     failure: str = ""
     retry_at: float = 0.0
     """Unix time at which the next start is due; with `failure`."""
@@ -74,7 +76,12 @@ PENDING = Judgement("Unknown", "Pending")
 
 
 def published(
-    route: Route, revision: Revision, slots: Mapping[str, int], leaving: Iterable[str], retry_at: float
+    route: Route,
+    revision: Revision,
+    slots: Mapping[str, int],
+    leaving: Iterable[str],
+    retry_at: float,
+    eta: Mapping[str, float],
 ) -> Published:
     """What activators are told of a route.
 
@@ -84,20 +91,20 @@ def published(
         slots: In-flight cap of one replica, by the names of the revisions that have replicas.
         leaving: Pods that take no new work.
         retry_at: Unix time at which a failing function is started again.
+        eta: Expected seconds of each phase of the next start.
     """
     template = revision.template
     return Published(
         revision=route.revision,
         task=route.task,
         model=route.model,
-        digest=template.digest,
-        store=template.store,
+        source=_source(template),
         context=route.context,
         slots=template.slots,
         adapters=route.adapters,
         slo_class=route.slo_class,
         deadline_seconds=route.deadline_seconds,
-        eta_seconds=round(route.start_eta_seconds, 1),
+        eta={phase: round(seconds, 1) for phase, seconds in eta.items()},
         failure=route.failure,
         retry_at=retry_at if route.failure else 0.0,
         hold_seconds=route.hold_seconds,
@@ -114,6 +121,13 @@ def read_published(function: Object) -> Published | None:
         return Published.model_validate(function.get("status", {}).get("route"))
     except ValidationError:
         return None
+
+
+def _source(template: Template) -> str:
+    reference = parse_reference(template.model)
+    if template.kind == "simulated" or not isinstance(reference, RegistryReference):
+        return ""
+    return str(replace(reference, tag=None, digest=template.digest))
 
 
 def ready(parts: Mapping[str, Judgement], failure: str) -> Judgement:

@@ -1,0 +1,153 @@
+"""From what the API server shows to what the activator routes by. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilotlight.activator.values import FunctionId, Replica, Route, StartProgress
+from pilotlight.platform.control.routes import start_progress
+from pilotlight.platform.kubernetes.kinds import Key, Object, labels_of
+from pilotlight.platform.kubernetes.pods import QUEUE_PROXY_PORT
+from pilotlight.platform.kubernetes.status import Published
+from pilotlight.runtime.spec import ReplicaState, ReplicaStatus
+
+REVISION_LABEL = "serving.knative.dev/revision"
+SERVICE_TYPE_LABEL = "networking.internal.knative.dev/serviceType"
+PRIVATE = "Private"
+"""The Service whose endpoints are a revision's own pods."""
+THROUGH_SERVICE_SLOTS = 10_000
+"""Knative's activator queues by itself; more in flight there would only be refused."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A pod as an EndpointSlice has it."""
+
+    pod: str
+    ip: str
+    ready: bool
+    leaving: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """What is known of one function."""
+
+    function: FunctionId
+    published: Published
+    endpoints: Mapping[str, Sequence[Endpoint]]
+    """By revision."""
+    tokenizer: Path | None
+    queue_limit: int
+    """This activator's share."""
+
+
+def endpoints(slices: Iterable[Object]) -> dict[Key, list[Endpoint]]:
+    """Pods by revision, from the slices of private Services; a pod that is in several slices is one."""
+    found: dict[Key, dict[str, Endpoint]] = defaultdict(dict)
+    for each in slices:
+        labels = labels_of(each)
+        if labels.get(SERVICE_TYPE_LABEL) != PRIVATE or REVISION_LABEL not in labels:
+            continue
+        revision = Key(each["metadata"]["namespace"], labels[REVISION_LABEL])
+        for endpoint in map(_endpoint, each.get("endpoints") or ()):
+            if endpoint is not None:
+                found[revision][endpoint.pod] = endpoint
+    return {revision: list(pods.values()) for revision, pods in found.items()}
+
+
+def _endpoint(raw: Mapping[str, object]) -> Endpoint | None:
+    target, addresses, conditions = raw.get("targetRef"), raw.get("addresses"), raw.get("conditions")
+    if not isinstance(target, Mapping) or not isinstance(addresses, list) or not addresses:
+        return None
+    known = conditions if isinstance(conditions, Mapping) else {}
+    return Endpoint(
+        pod=str(target.get("name")),
+        ip=str(addresses[0]),
+        ready=bool(known.get("ready")),
+        leaving=bool(known.get("terminating")),
+    )
+
+
+def starting(view: View) -> list[tuple[str, Endpoint]]:
+    """(revision, endpoint) of every pod that is not ready yet."""
+    return [
+        (revision, endpoint)
+        for revision, found in view.endpoints.items()
+        for endpoint in found
+        if not endpoint.ready and not endpoint.leaving
+    ]
+
+
+def route_of(view: View, said: Mapping[str, ReplicaStatus], engine_key: Mapping[str, str], now: float) -> Route:
+    """The route of one function.
+
+    Args:
+        view: What is known of it.
+        said: The last word of starting pods, by name.
+        engine_key: By revision.
+        now: Unix time.
+    """
+    told = view.published
+    return Route(
+        function=view.function,
+        revision=told.revision,
+        task=told.task,
+        model=told.model,
+        context=told.context,
+        tokenizer=view.tokenizer,
+        adapters=told.adapters,
+        slo_class=told.slo_class,
+        deadline_seconds=told.deadline_seconds,
+        replicas=_replicas(view, said, engine_key),
+        start=_progress(view, said, now),
+        start_eta_seconds=sum(told.eta.values()),
+        queue_limit=view.queue_limit,
+        hold_seconds=told.hold_seconds,
+        failure=told.failure,
+        retry_after_seconds=max(0.0, told.retry_at - now) if told.failure else 0.0,
+    )
+
+
+def _replicas(view: View, said: Mapping[str, ReplicaStatus], engine_key: Mapping[str, str]) -> tuple[Replica, ...]:
+    told = view.published
+    slots = {told.revision: told.slots} | {revision.name: revision.slots for revision in told.revisions}
+    found = [
+        Replica(
+            id=endpoint.pod,
+            revision=revision,
+            url=f"http://{_host(endpoint.ip)}:{QUEUE_PROXY_PORT}",
+            engine_key=engine_key[revision],
+            slots=slots.get(revision, told.slots),
+            accepting=revision == told.revision and not endpoint.leaving and endpoint.pod not in told.leaving,
+        )
+        for revision, pods in view.endpoints.items()
+        for endpoint in pods
+        if endpoint.ready or endpoint.leaving or _ready(said.get(endpoint.pod))
+    ]
+    return tuple(sorted(found, key=lambda replica: replica.id))
+
+
+def _ready(status: ReplicaStatus | None) -> bool:
+    return status is not None and status.state is ReplicaState.READY
+
+
+def _progress(view: View, said: Mapping[str, ReplicaStatus], now: float) -> StartProgress | None:
+    """Of the start that is nearest to its end."""
+    starts = [
+        start_progress(said.get(endpoint.pod) or _unheard(endpoint), view.published.eta, now)
+        for _, endpoint in starting(view)
+        if not _ready(said.get(endpoint.pod))
+    ]
+    return min(starts, key=lambda start: start.eta_seconds, default=None)
+
+
+def _unheard(endpoint: Endpoint) -> ReplicaStatus:
+    return ReplicaStatus(endpoint.pod, "", ReplicaState.STARTING)
+
+
+def _host(ip: str) -> str:
+    return f"[{ip}]" if ":" in ip else ip
