@@ -65,7 +65,7 @@ class Desk:
         self.records = Records(database)
         self.changes = 0
         self.shelf = Shelf((folder / "registry").as_uri(), folder / "tokenizers")
-        self.deployer = Deployer(self.functions, self.shelf, Machine(16 * GIB, 4), clock, self._changed)
+        self.deployer = Deployer(self.functions, self.shelf, lambda: Machine(16 * GIB, 4), clock, self._changed)
 
     def _changed(self) -> None:
         self.changes += 1

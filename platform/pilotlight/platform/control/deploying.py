@@ -33,11 +33,11 @@ class Deployer:
         self,
         functions: Functions,
         shelf: Shelf,
-        machine: Machine,
+        machine: Callable[[], Machine],
         clock: Clock,
         changed: Callable[[], None],
     ) -> None:
-        """`changed` is called, from the thread, after anything was written."""
+        """`machine`: what replicas may use just now; `changed` is called, from the thread, after anything was written."""
         self._functions = functions
         self._shelf = shelf
         self._machine = machine
@@ -75,7 +75,7 @@ class Deployer:
         refused: list[RefusedError] = []
         for manifest in manifests:
             try:
-                sized.append(build(manifest, self._shelf, self._machine, caller))
+                sized.append(build(manifest, self._shelf, self._machine(), caller))
             except RefusedError as error:
                 refused.append(error)
         if len(refused) == 1:

@@ -1,0 +1,74 @@
+"""The status of a Function object: conditions that tell the truth, and a route that survives the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotlight.platform.kubernetes.publishing import covers
+from pilotlight.platform.kubernetes.status import (
+    CONDITIONS,
+    GOOD,
+    PENDING,
+    Judgement,
+    conditions,
+    read_published,
+    ready,
+)
+
+BAD = Judgement("False", "ModelNotFound", "there is no model s3://models/x:v1")
+STATUSES = st.sampled_from([GOOD, PENDING, BAD])
+
+
+@given(st.fixed_dictionaries({name: STATUSES for name in CONDITIONS}), st.sampled_from(["", "out of memory"]))
+def test_ready_is_true_only_when_every_part_is_and_false_when_any_part_is(parts: Any, failure: str) -> None:
+    verdict = ready(parts, failure)
+
+    if any(part.status == "False" for part in parts.values()):
+        assert verdict == BAD
+    elif any(part.status == "Unknown" for part in parts.values()):
+        assert verdict.status == "Unknown"
+    else:
+        assert verdict.status == ("False" if failure else "True")
+        assert verdict.message == failure
+
+
+def test_a_transitions_time_moves_only_when_the_status_does() -> None:
+    first = conditions((), {"Ready": PENDING}, 1, 1000.0)
+    same = conditions(first, {"Ready": Judgement("Unknown", "Other", "words")}, 2, 2000.0)
+    flipped = conditions(same, {"Ready": GOOD}, 2, 3000.0)
+
+    assert same[0]["lastTransitionTime"] == first[0]["lastTransitionTime"] == "1970-01-01T00:16:40Z"
+    assert (same[0]["reason"], same[0]["observedGeneration"]) == ("Other", 2)
+    assert flipped[0]["lastTransitionTime"] == "1970-01-01T00:50:00Z"
+
+
+@pytest.mark.parametrize("status", [{}, {"route": {}}, {"route": {"revision": 3}}, {"route": "text"}])
+def test_a_route_that_cannot_be_read_is_none(status: Any) -> None:
+    assert read_published({"metadata": {}, "status": status}) is None
+
+
+def test_a_route_of_a_newer_operator_is_read() -> None:
+    route = {"revision": "a-00001", "task": "generate", "model": "a", "source": "", "context": 1, "slots": 2}
+
+    told = read_published({"metadata": {}, "status": {"route": {**route, "sloClass": "batch", "unheardOf": 1}}})
+
+    assert told is not None
+    assert (told.slo_class, told.slots) == ("batch", 2)
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "verdict"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1}, True),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"c": 2}}, True),
+        ({"a": [1, 2]}, {"a": [1]}, False),
+        ({}, {"a": 1}, False),
+        ({"a": 1}, {"a": {"b": 1}}, False),
+    ],
+)
+def test_what_is_wanted_is_covered_when_every_part_of_it_is_there(there: Any, wanted: Any, verdict: bool) -> None:
+    assert covers(there, wanted) is verdict
