@@ -22,6 +22,11 @@ SECRET_LIMIT = 200
 """Longest secret that is looked at, characters."""
 
 
+def make_secret() -> str:
+    """A new key's secret."""
+    return "pl-" + secrets.token_urlsafe(32)
+
+
 class Keyring:
     """The keys in force; implements the activator's `Authenticator`."""
 
@@ -51,7 +56,7 @@ class Keyring:
         by: str = "",
     ) -> tuple[KeyRecord, str]:
         """A new key and its secret, which is shown this once; `by` is the key that asked for it."""
-        secret = "pl-" + secrets.token_urlsafe(32)
+        secret = make_secret()
         record = KeyRecord(
             id="key-" + secrets.token_hex(6),
             name=name,

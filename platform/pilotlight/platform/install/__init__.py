@@ -1,0 +1,1 @@
+"""Putting the platform into a cluster."""
