@@ -1,0 +1,22 @@
+"""Annotations, labels and classes of Knative's contract that we write or read."""
+
+from __future__ import annotations
+
+CLASS = "autoscaling.knative.dev/class"
+OUR_CLASS = "pilotlight.dev"
+KNATIVE_CLASS = "kpa.autoscaling.knative.dev"
+METRIC = "autoscaling.knative.dev/metric"
+INITIAL_SCALE = "autoscaling.knative.dev/initial-scale"
+MIN_SCALE = "autoscaling.knative.dev/min-scale"
+MAX_SCALE = "autoscaling.knative.dev/max-scale"
+TARGET = "autoscaling.knative.dev/target"
+BURST_CAPACITY = "autoscaling.knative.dev/target-burst-capacity"
+RETENTION = "autoscaling.knative.dev/scale-to-zero-pod-retention-period"
+PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
+
+INGRESS_CLASS = "networking.knative.dev/ingress.class"
+OUR_INGRESS_CLASS = "pilotlight.ingress.networking.knative.dev"
+ROLLOUT = "networking.internal.knative.dev/rollout"
+
+REVISION_LABEL = "serving.knative.dev/revision"
+"""On everything that Knative makes for a revision, pods included."""
