@@ -12,7 +12,7 @@ from pilotlight.activator.values import Demand, FunctionId
 from pilotlight.detector.replay import replay
 from pilotlight.platform.control.cluster import Found, RevisionId, Wanted
 from pilotlight.platform.control.observing import HEALTHY_SECONDS, crashes_in_a_row
-from pilotlight.platform.database.connection import Database, DatabaseError
+from pilotlight.platform.database.connection import Database
 from pilotlight.platform.database.functions import Change
 from pilotlight.platform.values import Policy, ReplicaRecord, Template
 from pilotlight.runtime.spec import ReplicaState
@@ -223,7 +223,8 @@ async def test_a_replica_gets_its_lasting_name_when_it_is_first_seen(stage: Stag
 
 async def test_a_cluster_that_counts_is_told_who_leaves_and_how_many_stay(stage: Stage, template: Template) -> None:
     name = await stage.ready(template)
-    stage.clock.advance(400.0)
+    stage.demand()
+    stage.clock.time += 400.0
     await stage.loop.round()
 
     assert stage.cluster.wanted[CHAT_1] == Wanted(0, stage.loop.known.functions[CHAT].policy, frozenset({name}))
@@ -387,8 +388,7 @@ class TestWhenTheDatabaseFails:
         await asyncio.sleep(0)
         with database.write() as connection:
             connection.exec_driver_sql("ALTER TABLE revisions RENAME TO away")
-        with pytest.raises(DatabaseError):
-            await stage.loop.round()
+        await stage.loop.round()
         assert not waiting.done()
         with database.write() as connection:
             connection.exec_driver_sql("ALTER TABLE away RENAME TO revisions")
@@ -407,8 +407,7 @@ class TestWhenTheDatabaseFails:
         stage.demand(0, 1, **{name: 1})
         with database.write() as connection:
             connection.exec_driver_sql("ALTER TABLE replica_intervals RENAME TO away")
-        with pytest.raises(DatabaseError):
-            await stage.loop.round()
+        await stage.loop.round()
         with database.write() as connection:
             connection.exec_driver_sql("ALTER TABLE away RENAME TO replica_intervals")
         stage.clock.time += 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pilotlight.activator.values import Route
 from pilotlight.detector.values import BackOff
-from pilotlight.platform.control.routes import Served, _start, failure_text, phase_seconds, route
+from pilotlight.platform.control.routes import Served, failure_text, phase_seconds, route, start_progress
 from pilotlight.platform.control.world import FunctionView
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaState, ReplicaStatus
 
@@ -83,7 +83,7 @@ def test_what_a_caller_is_told_never_goes_back(
     """Within a phase the percentage only grows; no time that is left is negative, not even on another's clock."""
     eta = dict(zip(ETA, seconds, strict=True))
     phases = [(PhaseReport(phase, NOW - began, progress=share),) for share in sorted(progress)]
-    told = [_start(ReplicaStatus("r", "x", ReplicaState.STARTING, at), eta, NOW) for at in phases]
+    told = [start_progress(ReplicaStatus("r", "x", ReplicaState.STARTING, at), eta, NOW) for at in phases]
 
     percents = [start.percent for start in told if start.percent is not None]
     assert percents == sorted(percents)

@@ -10,6 +10,7 @@ from pilotlight.detector.values import Decision, Reason
 from pilotlight.platform.control.placing import told_as
 from pilotlight.platform.control.state import Known
 from pilotlight.platform.control.world import Action, Drain, Plan
+from pilotlight.platform.control.writing import Writer
 from pilotlight.platform.database.records import Records
 from pilotlight.platform.database.replicas import Replicas
 from pilotlight.platform.ledger.intervals import Open, Sight, renamed, resume, step
@@ -24,9 +25,10 @@ RESUME_SECONDS = 3600.0
 class Bookkeeper:
     """Decisions once per change, intervals in batches."""
 
-    def __init__(self, records: Records, replicas: Replicas, known: Known) -> None:
+    def __init__(self, records: Records, replicas: Replicas, writer: Writer, known: Known) -> None:
         self._records = records
         self._replicas = replicas
+        self._writer = writer
         self._known = known
         self._open = Open()
         self._closed: list[Interval] = []
@@ -49,7 +51,7 @@ class Bookkeeper:
         evicted = [self._evicted(action, result, now) for action in result.actions]
         records = [record for record in (*decided, *evicted) if record is not None]
         if records:
-            await asyncio.to_thread(self._records.decided, records)
+            await self._writer.write(self._records.decided, records)
         for record in filter(None, decided):
             self._known.memory[record.function].decided = (record.desired, record.reason)
 
@@ -84,7 +86,7 @@ class Bookkeeper:
         due = monotonic - self._written >= ACCOUNT_SECONDS
         batch = [*self._closed, *(self._open.current.values() if due else ())]
         if batch:
-            await asyncio.to_thread(self._replicas.write_intervals, batch)
             self._closed.clear()
+            await self._writer.write(self._replicas.write_intervals, batch)
         if due:
             self._written = monotonic

@@ -25,6 +25,8 @@ from pilotlight.platform.control.routes import Served, route
 from pilotlight.platform.control.specs import SpecSettings, replica_spec
 from pilotlight.platform.control.state import Known, Live, Memory
 from pilotlight.platform.control.world import Drain, FunctionView, Plan, Room, Start, Stop, Wait, World
+from pilotlight.platform.control.writing import Writer
+from pilotlight.platform.database.connection import DatabaseError
 from pilotlight.platform.database.functions import Functions
 from pilotlight.platform.database.records import Records
 from pilotlight.platform.database.replicas import Replicas
@@ -97,8 +99,9 @@ class Controller:
         self._woken: set[FunctionId] = set()
         self._waiting: list[asyncio.Future[None]] = []
         self._dirty = True
-        self._observer = Observer(cluster, stores.replicas, self.known)
-        self._books = Bookkeeper(stores.records, stores.replicas, self.known)
+        self._writer = Writer(clock)
+        self._observer = Observer(cluster, stores.replicas, self._writer, self.known)
+        self._books = Bookkeeper(stores.records, stores.replicas, self._writer, self.known)
 
     # What others call
 
@@ -108,6 +111,10 @@ class Controller:
 
     def lost(self, function: FunctionId, replica: str, reason: str) -> None:
         log.warning("replica lost", function=str(function), replica=replica, reason=reason)
+        self._event.set()
+
+    def look(self) -> None:
+        """Something that the next round sees has changed."""
         self._event.set()
 
     def changed(self) -> None:
@@ -163,9 +170,8 @@ class Controller:
 
     async def round(self) -> None:
         """One look and what follows from it."""
-        waiting = tuple(self._waiting)
-        if self._dirty:
-            await self._reload()
+        await self._writer.flush()
+        waiting = tuple(self._waiting) if await self._up_to_date() else ()
         self._books.rename(await self._observer.absorb(self._clock.now()))
         await self._take_in()
         now = self._clock.now()
@@ -189,6 +195,16 @@ class Controller:
                 seen.set_result(None)
 
     # Looking
+
+    async def _up_to_date(self) -> bool:
+        """False: the database is away, and what was known last is gone on with."""
+        if self._dirty:
+            try:
+                await self._reload()
+            except DatabaseError as error:
+                log.error("functions could not be read; the last ones stay", error=str(error))
+                return False
+        return True
 
     async def _reload(self) -> None:
         self._dirty = False  # first: a change that comes while we read is read again
@@ -214,7 +230,7 @@ class Controller:
                 continue
             function = found.revision.function
             record = ReplicaRecord(found.id, function, revision.name, found.created_at, caused_by=self._cause(function))
-            await asyncio.to_thread(self._stores.replicas.add, record)
+            await self._writer.write(self._stores.replicas.add, record)
             self.known.live[record.id] = Live(record, revision)
             if memory := self.known.memory.get(function):
                 # Whoever started it had a reason: it is kept alive as if we had decided so.
@@ -293,7 +309,7 @@ class Controller:
                 await self._start(action, now)
             elif isinstance(action, Drain | Stop):
                 desired = self.known.live[action.replica].record.desired
-                await asyncio.to_thread(self._stores.replicas.desire, action.replica, desired)
+                await self._writer.write(self._stores.replicas.desire, action.replica, desired)
                 way = str(action.makes_way_for or "") if isinstance(action, Drain) else ""
                 log.info("replica leaves", replica=action.replica, reason=action.reason, makes_way_for=way)
 
@@ -309,7 +325,7 @@ class Controller:
             devices=action.devices,
             caused_by=self._cause(action.function),
         )
-        await asyncio.to_thread(self._stores.replicas.add, record)
+        await self._writer.write(self._stores.replicas.add, record)
         live = self.known.live[record.id] = Live(record, revision)
         log.info("replica starts", replica=name, function=str(action.function), reason=action.reason)
         try:

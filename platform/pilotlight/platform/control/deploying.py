@@ -37,7 +37,7 @@ class Deployer:
         clock: Clock,
         changed: Callable[[], None],
     ) -> None:
-        """`machine`: what replicas may use just now; `changed` is called, from the thread, after anything was written."""
+        """`machine`: what replicas may use just now; `changed`: called, from the thread, after anything was written."""
         self._functions = functions
         self._shelf = shelf
         self._machine = machine

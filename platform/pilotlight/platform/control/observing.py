@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -13,6 +14,8 @@ from pilotlight.detector.values import BackOff
 from pilotlight.platform.control.cluster import Cluster
 from pilotlight.platform.control.routes import failure_text, phase_seconds
 from pilotlight.platform.control.state import Known, Live
+from pilotlight.platform.control.writing import Writer
+from pilotlight.platform.database.connection import DatabaseError
 from pilotlight.platform.database.replicas import Replicas
 from pilotlight.platform.values import Function, ReplicaRecord, Template
 from pilotlight.recommender import start_eta
@@ -29,9 +32,10 @@ log = structlog.get_logger(__name__)
 class Observer:
     """Writes into the loop's memory and into the database."""
 
-    def __init__(self, cluster: Cluster, replicas: Replicas, known: Known) -> None:
+    def __init__(self, cluster: Cluster, replicas: Replicas, writer: Writer, known: Known) -> None:
         self._cluster = cluster
         self._replicas = replicas
+        self._writer = writer
         self._known = known
         self._starts: dict[tuple[str, str], Sequence[Mapping[str, float]]] = {}
 
@@ -59,7 +63,7 @@ class Observer:
         return renamed
 
     async def _rename(self, live: Live, name: str) -> None:
-        await asyncio.to_thread(self._replicas.rename, live.record.id, name)
+        await self._writer.write(self._replicas.rename, live.record.id, name)
         del self._known.live[live.record.id]
         live.record = replace(live.record, id=name)
         self._known.live[name] = live
@@ -78,15 +82,16 @@ class Observer:
     async def _learn(self, live: Live, status: ReplicaStatus, now: float) -> None:
         template, seconds = live.revision.template, phase_seconds(status)
         identity = (live.record.id, template.digest, template.kind)
-        await asyncio.to_thread(self._replicas.started, *identity, seconds, now)
-        await asyncio.to_thread(self._replicas.observed, live.record.id, "ready", "")
-        await self.remember_starts(template)
+        await self._writer.write(self._replicas.started, *identity, seconds, now)
+        await self._writer.write(self._replicas.observed, live.record.id, "ready", "")
+        with suppress(DatabaseError):  # then the estimate stays as it is
+            await self.remember_starts(template)
         log.info("replica ready", replica=live.record.id, seconds=round(sum(seconds.values()), 2))
 
     async def ended(self, live: Live, state: str, message: str, now: float) -> None:
         record = live.record
         text = "" if not live.wanted and state == "stopped" else message
-        await asyncio.to_thread(self._replicas.observed, record.id, state, text, now)
+        await self._writer.write(self._replicas.observed, record.id, state, text, now)
         await self._cluster.forget(record.id)
         del self._known.live[record.id]
         log.info("replica ended", replica=record.id, state=state, message=text)
