@@ -14,17 +14,16 @@ from pilotlight.activator.inhand import InHand, Several
 from pilotlight.activator.requests import Wants, parse
 from pilotlight.activator.schema import Endpoint
 from pilotlight.activator.settings import Settings
-from pilotlight.activator.state import FunctionState
+from pilotlight.activator.state import RevisionState
 from pilotlight.activator.values import FunctionId, Route
 
 
 def _request(*, choices: int = 1, prompts: int = 1) -> InHand:
     route = Route(FunctionId("a", "b"), "r", "generate", "m", context=10, tokenizer=None)
     request = InHand(
-        FunctionState(route, 0.0),
+        RevisionState(route, 0.0),
         id="req-1",
         key="k",
-        model="m",
         asked=parse(Endpoint.COMPLETIONS, b'{"prompt": "hello", "stream": true}', Settings()),
         progress=False,
         arrived=0.0,

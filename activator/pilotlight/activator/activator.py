@@ -71,11 +71,19 @@ class Activator:
         """
         return self._fleet.changes()
 
-    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - what runs is ended then, not this call
-        """Refuse new requests and let those in hand finish for `timeout` seconds; then end them with an error.
+    def serves_host(self, host: str) -> bool:
+        """Whether a `Host` header is one of a function's: all of its paths are then for `app`."""
+        return self.app.directory.at_host(host) is not None
 
-        True: all finished by themselves.
+    async def drain(self, timeout: float, grace_seconds: float = 0.0) -> bool:  # noqa: ASYNC109 - what runs is ended then, not this call
+        """Let go of the clients: serve on, refuse new requests, end what is left; what is held is served all the while.
+
+        For `grace_seconds` everything is served, and connections are closed with their answers: clients and the load
+        balancer turn to another activator meanwhile. Then new requests are refused, and those in hand may finish for
+        `timeout` seconds before they are ended with an error. True: all finished by themselves.
         """
+        self.app.leaving = True
+        await asyncio.sleep(grace_seconds)
         self.app.draining = True
         try:
             await asyncio.wait_for(self._hands.idle.wait(), timeout)

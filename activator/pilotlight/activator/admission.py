@@ -13,7 +13,8 @@ from pilotlight.activator.values import Route
 class Load:
     """What is in hand when a request arrives."""
 
-    queued: int = 0  # of this function
+    queued: int = 0  # of this function's revision
+    queued_beside: int = 0  # of its other revisions: one bound holds for all
     queued_total: int = 0  # of all functions
     in_flight: int = 0
     slots: int = 0  # of replicas that take new work; 0: none runs
@@ -95,8 +96,9 @@ def expired(route: Route, waited: float, wait: float) -> RefusedError:
 
 
 def _full(route: Route, load: Load, settings: Settings) -> str:
-    if load.queued >= route.queue_limit:
-        return f"The queue of {route.function} is full: {load.queued} requests wait, {route.queue_limit} may."
+    queued = load.queued + load.queued_beside
+    if queued >= route.queue_limit:
+        return f"The queue of {route.function} is full: {queued} requests wait, {route.queue_limit} may."
     if load.queued_total >= settings.queue_total:
         return f"Too many requests wait: {load.queued_total} over all functions."
     return ""

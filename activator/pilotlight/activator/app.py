@@ -4,6 +4,7 @@ What a client can rely on:
 
 - `POST /v1/{chat/completions,completions,embeddings}` with `model` = `name`, `namespace/name`, or either with
   `:adapter`; the same under `/f/{namespace}/{name}/v1/...`, where `model` may be left out; `GET /v1/models`.
+- On a host that stands for a function (`Route.hosts`) `/v1/...` is that function, and nothing else is there.
 - `X-Request-Deadline`: how long the answer's beginning may take (`deadlines`). What is expected to begin later is
   refused at once with 503; what was expected in time and is not ready by then is refused then.
 - Every refusal is OpenAI's error object; 429 and 503 carry `Retry-After`, computed from what was learned.
@@ -40,10 +41,12 @@ from pilotlight.activator.lengths import Lengths, check_max_tokens
 from pilotlight.activator.names import Directory, Target
 from pilotlight.activator.parking import ClientGoneError, Receive, Send
 from pilotlight.activator.requests import Parsed, parse
-from pilotlight.activator.routing import Place, place
+from pilotlight.activator.routing import Place, place, place_on_host
 from pilotlight.activator.schema import Endpoint
 from pilotlight.activator.settings import Settings
-from pilotlight.activator.values import Authenticator, Caller, Clock, Route
+from pilotlight.activator.state import RevisionState
+from pilotlight.activator.traffic import Address
+from pilotlight.activator.values import Authenticator, Caller, Clock, FunctionId, Route
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +71,11 @@ class App:
         self._settings = settings
         self._budget = Budget(settings.held_bytes, settings.overload_retry_seconds)
         self.directory = Directory({})
-        self.draining = False
+        self.leaving = False  # connections are closed with their answers, so that clients turn to another activator
+        self.draining = False  # and nothing new is taken
+
+    def is_leaving(self) -> bool:
+        return self.leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -80,9 +87,9 @@ class App:
             await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        channel = Channel(receive, send, f"req-{uuid.uuid4().hex}")
+        channel = Channel(receive, send, f"req-{uuid.uuid4().hex}", self.is_leaving)
         try:
-            where = place(scope["method"], scope["path"])
+            where = self._place(scope)
             caller = self._authenticate(scope)
             self._check_draining()
             if where.endpoint is None:
@@ -97,9 +104,15 @@ class App:
             _log.exception("request %s failed", channel.id)
             await channel.refuse(errors.internal(), (), self._settings)
 
+    def _place(self, scope: Scope) -> Place:
+        found = self.directory.at_host(header(scope, b"host") or "", scope["headers"])
+        if found is not None:
+            return place_on_host(scope["method"], scope["path"], *found)
+        return place(scope["method"], scope["path"])
+
     async def _models(self, where: Place, caller: Caller, channel: Channel) -> None:
         if where.model:
-            answer = models.single(self.directory, caller, where.model, where.function)
+            answer = models.single(self.directory, caller, where.model, where.function, where.address.host)
         else:
             answer = models.listing(self.directory, caller, where.function)
         await channel.answer(200, [JSON], json.dumps(answer).encode())
@@ -109,7 +122,7 @@ class App:
             raw = await channel.read(scope, self._settings, share.add)
             parsed = parse(endpoint, raw, self._settings)
             target = self._target(where, parsed, caller)
-            request = await self._intake(scope, channel.id, target, parsed, caller)
+            request = await self._intake(scope, channel.id, where.address, target, parsed, caller)
             share.becomes(len(parsed.rest))
             del raw, parsed  # a request may be held for minutes: only what goes upstream is kept
             await self._hands.carry(request, channel)
@@ -129,29 +142,34 @@ class App:
 
     def _target(self, where: Place, parsed: Parsed, caller: Caller) -> Target:
         if where.function is not None:
-            return self.directory.resolve_within(where.function, parsed.model, caller)
+            return self.directory.resolve_within(where.function, parsed.model, caller, where.address.host)
         if parsed.model is None:
             raise errors.missing("model")
         return self.directory.resolve(parsed.model, caller)
 
-    async def _intake(self, scope: Scope, request: str, target: Target, parsed: Parsed, caller: Caller) -> InHand:
+    async def _intake(
+        self, scope: Scope, request: str, address: Address, target: Target, parsed: Parsed, caller: Caller
+    ) -> InHand:
         """Everything that can be said without the engine; a refusal from here on has its ledger row."""
         arrived = self._clock.monotonic()
+        found = self._fleet.state_of(target.route.function, request, address)
+        route = found.route if found is not None else target.route
         try:
-            await self._check(target.route, parsed)
+            await self._check(route, target.adapter, parsed)
             deadline = self._deadline(scope, arrived)
-            admitted = self._admit(target.route, deadline)
+            state, admitted = self._admit(route.function, request, address, deadline)
         except RefusedError as refusal:
-            self._hands.refused(request, caller, target.route, refusal)
-            state = self._fleet.states.get(target.route.function)
-            refusal.headers += headers.unadmitted(target.route.revision, state is None or state.is_cold)
+            self._hands.refused(request, caller, route, refusal)
+            cold = self._fleet.is_cold(route.function, request, address)
+            refusal.headers += headers.unadmitted(route.revision, cold)
             raise
         progress = parsed.stream and (header(scope, b"x-pilotlight-progress") or "").strip().lower() != "off"
         taken = InHand(
-            self._fleet.states[target.route.function],
+            state,
             id=request,
             key=caller.key,
-            model=target.model,
+            adapter=target.adapter,
+            address=address,
             asked=parsed,
             progress=progress,
             arrived=arrived,
@@ -162,7 +180,9 @@ class App:
         self._hands.admit(taken)
         return taken
 
-    async def _check(self, route: Route, parsed: Parsed) -> None:
+    async def _check(self, route: Route, adapter: str, parsed: Parsed) -> None:
+        if adapter and adapter not in route.adapters:  # its function has it, this revision has not
+            raise errors.unknown_model(adapter, route.function.name)
         if parsed.endpoint.task != route.task:
             raise errors.wrong_task(route, parsed.endpoint.value)
         check_max_tokens(route, parsed.max_tokens_field, parsed.max_tokens)
@@ -175,15 +195,17 @@ class App:
             return None
         return remaining(text, self._clock.now()) - (self._clock.monotonic() - arrived)
 
-    def _admit(self, route: Route, deadline: float | None) -> Admit:
+    def _admit(
+        self, function: FunctionId, request: str, address: Address, deadline: float | None
+    ) -> tuple[RevisionState, Admit]:
         """Raises `RefusedError`. Lateness wakes the function, or its `Retry-After` would be a lie."""
         self._check_draining()
-        state = self._fleet.arrival(route.function)
+        state = self._fleet.arrival(function, request, address)
         if state is None:
-            raise errors.deleted(route.function)
+            raise errors.deleted(function)
         decision = admit(state.route, self._fleet.load(state), deadline, self._settings)
         if isinstance(decision, RefusedError):
             if decision.code == "deadline_exceeded":
                 self._fleet.wake(state)
             raise decision
-        return decision
+        return state, decision

@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 Scope = Mapping[str, Any]
 Header = tuple[bytes, bytes]
 
+_CLOSE = (b"connection", b"close")
+
 EVENT_STREAM: tuple[Header, ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -27,10 +29,12 @@ EVENT_STREAM: tuple[Header, ...] = (
 class Channel:
     """Sends at most one response; knows whether its status is still open."""
 
-    __slots__ = ("_body_ended", "_send", "finished", "id", "receive", "started")
+    __slots__ = ("_body_ended", "_leaving", "_send", "finished", "id", "receive", "started")
 
-    def __init__(self, receive: Receive, send: Send, request: str) -> None:
+    def __init__(self, receive: Receive, send: Send, request: str, leaving: Callable[[], bool] = bool) -> None:
+        """`leaving`: whether the connection is to end with this answer."""
         self.receive = receive
+        self._leaving = leaving
         self._send = send
         self.id = request
         self.started = False
@@ -68,8 +72,13 @@ class Channel:
 
     async def start(self, status: int, headers: Iterable[Header]) -> None:
         self.started = True
-        identity = (b"x-request-id", self.id.encode())
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, identity]})
+        await self._send(self._head(status, headers))
+
+    def _head(self, status: int, headers: Iterable[Header]) -> dict[str, object]:
+        told = [*headers, (b"x-request-id", self.id.encode())]
+        if self._leaving() and _CLOSE not in told:
+            told.append(_CLOSE)
+        return {"type": "http.response.start", "status": status, "headers": told}
 
     async def write(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
@@ -80,7 +89,16 @@ class Channel:
         A server waits for room before it writes: one that would wait is stopped before that. What is wrong with a
         connection is for its own task to find out.
         """
-        sending = self._send({"type": "http.response.body", "body": data, "more_body": True}).__await__()
+        return self._offer({"type": "http.response.body", "body": data, "more_body": True})
+
+    def offer_start(self, headers: Iterable[Header]) -> bool:
+        """The same for the head of a stream; True also when it has left already."""
+        if not self.started:
+            self.started = self._offer(self._head(200, headers))
+        return self.started
+
+    def _offer(self, message: dict[str, object]) -> bool:
+        sending = self._send(message).__await__()
         try:
             next(sending)
         except StopIteration:
@@ -116,7 +134,7 @@ class Channel:
         body = refusal.body()
         length = (b"content-length", str(len(body)).encode())
         await self.start(refusal.status, [*refusal.response_headers(), *headers, length])
-        if not self._body_ended and (b"connection", b"close") in refusal.headers:
+        if not self._body_ended and _CLOSE in refusal.headers:
             await self.write(body)
             await self._linger(settings.linger_seconds)
             await self.finish()

@@ -96,10 +96,13 @@ def unauthorized(presented: bool) -> RefusedError:
     return RefusedError(401, "invalid_api_key", message, headers=((b"www-authenticate", b"Bearer"),))
 
 
+def _shown(name: str) -> str:
+    return name if len(name) <= 256 else f"{name[:256]}..."
+
+
 def unknown_model(name: str, nearest: str | None) -> RefusedError:
     hint = f" Did you mean `{nearest}`?" if nearest else " `GET /v1/models` lists what this key may call."
-    shown = name if len(name) <= 256 else f"{name[:256]}..."
-    return RefusedError(404, "model_not_found", f"The model `{shown}` does not exist.{hint}", param="model")
+    return RefusedError(404, "model_not_found", f"The model `{_shown(name)}` does not exist.{hint}", param="model")
 
 
 def not_found(path: str) -> RefusedError:
@@ -108,6 +111,22 @@ def not_found(path: str) -> RefusedError:
         "/v1/embeddings, or the same under /f/NAMESPACE/NAME."
     )
     return RefusedError(404, "not_found", message)
+
+
+def not_found_on_host(path: str, host: str, function: FunctionId) -> RefusedError:
+    message = (
+        f"Nothing is served at `{path[:256]}`. `{host}` is the function {function}: expected /v1/models, "
+        "/v1/chat/completions, /v1/completions or /v1/embeddings."
+    )
+    return RefusedError(404, "not_found", message)
+
+
+def other_model(model: str, host: str, function: FunctionId) -> RefusedError:
+    message = (
+        f"The model `{_shown(model)}` is not served here: `{host}` is the function {function}. Leave `model` out, or "
+        f"say `{function.name}`, `{function}` or `{function.name}:ADAPTER`."
+    )
+    return invalid(message, "model", "wrong_model")
 
 
 def wrong_method(method: str, allowed: str) -> RefusedError:
@@ -138,6 +157,21 @@ def ledger_unwritable(retry_after: float) -> RefusedError:
 def replica_lost(function: FunctionId, detail: str, retry_after: float | None) -> RefusedError:
     message = f"The replica of {function} that served this request was lost: {detail}."
     return RefusedError(502, "replica_lost", message, retry_after=retry_after, outcome="failed")
+
+
+def proxy_full(function: FunctionId, retry_after: float) -> RefusedError:
+    message = f"The proxy in front of {function} holds as many requests as it may."
+    return RefusedError(429, "queue_full", message, retry_after=retry_after)
+
+
+def proxy_timeout(function: FunctionId) -> RefusedError:
+    message = f"The proxy in front of {function} ended this request: its time limit passed before the engine answered."
+    return RefusedError(504, "engine_timeout", message, outcome="failed")
+
+
+def proxy_unavailable(function: FunctionId, retry_after: float) -> RefusedError:
+    message = f"The proxy in front of {function} found no replica for this request in time."
+    return RefusedError(503, "deadline_exceeded", message, retry_after=retry_after)
 
 
 def replica_silent(function: FunctionId, seconds: float) -> RefusedError:

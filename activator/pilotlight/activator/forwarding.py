@@ -86,7 +86,9 @@ class Upstream:
     async def exchange(
         self, replica: Replica, path: str, body: bytes, request: str, silence: float
     ) -> AsyncIterator[Answer]:
-        """Post `body` to a replica; leaving the block before the answer's end closes the connection.
+        """Post `body` to a replica, or to the service that stands for it.
+
+        Leaving the block before the answer's end closes the connection.
 
         Raises `ReplicaLostError` when there is no answer, or one of a replica that is not well; `SilentError` when
         nothing came for `silence` seconds.

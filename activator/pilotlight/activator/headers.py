@@ -20,8 +20,7 @@ def unadmitted(revision: str, cold: bool) -> tuple[Header, ...]:
 
 def early(request: InHand) -> list[Header]:
     """Known while the request waits."""
-    start = b"cold" if request.cold else b"warm"
-    return [(b"x-pilotlight-revision", request.revision.encode()), (b"x-pilotlight-start", start)]
+    return [(b"x-pilotlight-revision", request.revision.encode()), (b"x-pilotlight-start", _start(request).encode())]
 
 
 def late(request: InHand) -> list[Header]:
@@ -41,11 +40,17 @@ def facts(request: InHand) -> dict[str, object]:
     return {
         "request": request.id,
         "revision": request.revision,
-        "start": "cold" if request.cold else "warm",
+        "start": _start(request),
         "queue_ms": queue,
         "start_ms": start,
         "replica": request.replica,
     }
+
+
+def _start(request: InHand) -> str:
+    if request.via_service:
+        return "unknown"  # a replica is started behind it, or was there: it does not say
+    return "cold" if request.cold else "warm"
 
 
 def _milliseconds(request: InHand) -> tuple[int, int]:

@@ -9,7 +9,8 @@ from pilotlight.activator.errors import RefusedError
 from pilotlight.activator.parking import Parking, Watch
 from pilotlight.activator.queueing import Ticket
 from pilotlight.activator.requests import Parsed
-from pilotlight.activator.state import FunctionState
+from pilotlight.activator.state import RevisionState
+from pilotlight.activator.traffic import ANYWHERE, Address
 from pilotlight.activator.values import Usage
 
 
@@ -44,7 +45,10 @@ class InHand(Ticket):
     """Times are monotonic seconds unless said otherwise; counts are of the attempt that runs."""
 
     __slots__ = (
+        "_cold_before",
         "_cold_mark",
+        "adapter",
+        "address",
         "admitted_at",
         "arrived",
         "attempts",
@@ -59,7 +63,6 @@ class InHand(Ticket):
         "expires",
         "id",
         "key",
-        "model",
         "outcome",
         "parking",
         "progress",
@@ -79,6 +82,7 @@ class InHand(Ticket):
         "stream",
         "token_ids",
         "ttft",
+        "via_service",
         "waited",
         "wants",
         "watch",
@@ -87,11 +91,12 @@ class InHand(Ticket):
 
     def __init__(
         self,
-        state: FunctionState,
+        state: RevisionState,
         *,
         id: str,  # noqa: A002
         key: str,
-        model: str,
+        adapter: str = "",
+        address: Address = ANYWHERE,
         asked: Parsed,
         progress: bool,
         arrived: float,
@@ -104,7 +109,8 @@ class InHand(Ticket):
         self.state = state
         self.key = key
         self.endpoint = asked.endpoint
-        self.model = model
+        self.adapter = adapter
+        self.address = address
         self.rest = asked.rest
         self.stream = asked.stream
         self.wants = asked.wants
@@ -118,6 +124,7 @@ class InHand(Ticket):
         self.cold = state.is_cold
         self.revision = state.route.revision
         self.replica = ""
+        self.via_service = False  # given to one that may hold it further (`Replica.via_service`)
         self.attempts = 0  # engines that may have begun to work on it
         self.begun = False  # the engine's first byte was here: never sent twice from then on
         self.parking = Parking()
@@ -141,6 +148,18 @@ class InHand(Ticket):
         self.status = 0
         self.reason = ""
         self._cold_mark = state.cold_clock(arrived)
+        self._cold_before = 0.0
+
+    @property
+    def model(self) -> str:
+        """What the engine knows it by."""
+        return self.adapter or self.state.route.model
+
+    def moves(self, state: RevisionState, now: float) -> None:
+        """It belongs to another revision from now on."""
+        self.note_waits(now)
+        self.state, self.revision = state, state.route.revision
+        self._cold_before, self._cold_mark = self.start_seconds, state.cold_clock(now)
 
     def refuse(self, refusal: RefusedError) -> None:
         """End the hold; the request's own task tells the client."""
@@ -148,13 +167,20 @@ class InHand(Ticket):
         self.parking.poke()
 
     def released(self, now: float) -> None:
-        """A slot was given: from here on it is served, unless that replica is lost."""
+        """A slot was given: from here on it is served, unless that replica is lost, or it waits on behind a service."""
         assert self.lane is not None
         self.note_waits(now)
         self.replica = self.lane.replica.id
-        self.revision = self.lane.replica.revision
-        self.served_from = now
+        self.via_service = self.lane.replica.via_service
+        if not (self.via_service and self.stream):
+            self.served_from = now
         self.parking.poke()
+
+    def reached(self, now: float) -> None:
+        """The engine has taken it: a stream that waited behind a service waits no longer."""
+        if self.served_from is None:
+            self.note_waits(now)
+            self.served_from = now
 
     def unserved(self) -> None:
         """Its replica was lost before the first byte: back to waiting."""
@@ -165,7 +191,7 @@ class InHand(Ticket):
         """Bring `waited` and `start_seconds` up to date; they stand still while it is served."""
         if self.served_from is None:
             self.waited = now - self.arrived
-            self.start_seconds = min(self.waited, self.state.cold_clock(now) - self._cold_mark)
+            self.start_seconds = min(self.waited, self._cold_before + self.state.cold_clock(now) - self._cold_mark)
 
     def end(self, outcome: str, status: int, reason: str = "") -> None:
         """The first end counts."""

@@ -37,9 +37,10 @@ class Lengths:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def prepare(self, route: Route) -> None:
-        """Read a route's tokenizer before its first request needs it."""
-        if route.tokenizer is not None and route.tokenizer not in self._kept:
-            self._counter(route.tokenizer)
+        """Read a route's tokenizers before its first request needs them."""
+        for tokenizer in (route.tokenizer, *(facts.tokenizer for facts in route.revisions)):
+            if tokenizer is not None and tokenizer not in self._kept:
+                self._counter(tokenizer)
 
     async def check(self, route: Route, prompt: Prompt) -> None:
         """Raises `RefusedError` (400) in the engine's words when the prompt exceeds the route's context."""

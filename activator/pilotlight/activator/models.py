@@ -15,12 +15,14 @@ def listing(directory: Directory, caller: Caller, function: FunctionId | None) -
     return {"object": "list", "data": [_card(name, route) for name, route in shown]}
 
 
-def single(directory: Directory, caller: Caller, model: str, function: FunctionId | None) -> dict[str, object]:
+def single(
+    directory: Directory, caller: Caller, model: str, function: FunctionId | None, host: str = ""
+) -> dict[str, object]:
     if function is None:
         return _card(model, directory.resolve(model, caller).route)
     if not model:
         raise unknown_model(model, str(function))
-    return _card(model, directory.resolve_within(function, model, caller).route)
+    return _card(model, directory.resolve_within(function, model, caller, host).route)
 
 
 def _card(name: str, route: Route) -> dict[str, object]:

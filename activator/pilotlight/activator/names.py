@@ -1,12 +1,16 @@
-"""Which function a request means: `name`, `namespace/name`, either with `:adapter`; others' names are never told."""
+"""Which function a request means: by name, `namespace/name`, either with `:adapter`, or by host.
+
+Names of functions that a caller may not call are never told.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from pilotlight.activator.errors import invalid, unknown_model
+from pilotlight.activator.errors import invalid, other_model, unknown_model
+from pilotlight.activator.traffic import Address, HostRule, chosen, normal
 from pilotlight.activator.values import Caller, FunctionId, Route
 
 _LONGEST_NAME = 512  # characters: two 63-character labels and an adapter, with room
@@ -14,10 +18,15 @@ _LONGEST_NAME = 512  # characters: two 63-character labels and an adapter, with 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The function that a request goes to, and the engine's name for what it asks of it."""
+    """The function that a request goes to, and the adapter that it asks for."""
 
     route: Route
-    model: str
+    adapter: str = ""
+
+    @property
+    def model(self) -> str:
+        """The engine's name for it."""
+        return self.adapter or self.route.model
 
 
 class Directory:
@@ -28,6 +37,7 @@ class Directory:
         self._by_name: dict[str, list[Route]] = {}
         for function in sorted(routes):
             self._by_name.setdefault(function.name, []).append(routes[function])
+        self._by_host = _by_host(routes)
 
     def listed(self, caller: Caller) -> list[tuple[str, Route]]:
         """Every name shown to this caller by `/v1/models`: the bare one where it is unambiguous, else the full one."""
@@ -53,19 +63,29 @@ class Directory:
             raise unknown_model(model, self._nearest(model, caller))
         return self._target(found[0], model, adapter, caller)
 
-    def resolve_within(self, function: FunctionId, model: str | None, caller: Caller) -> Target:
-        """The same under `/f/{namespace}/{name}`, where the body's `model` is optional but may name no other one."""
+    def resolve_within(self, function: FunctionId, model: str | None, caller: Caller, host: str = "") -> Target:
+        """The same under `/f/{namespace}/{name}` or on a function's `host`: `model` is optional, and names no other."""
         route = self.routes.get(function)
         if route is None or not caller.may_call(function):
             raise unknown_model(str(function), self._nearest(str(function), caller))
         if model is None:
-            return Target(route, route.model)
+            return Target(route)
         if model in route.adapters:
             return Target(route, model)
         name, _, adapter = model.partition(":")
         if name not in (function.name, str(function), route.model):
-            raise unknown_model(model, str(function))
+            raise other_model(model, host, function) if host else unknown_model(model, str(function))
         return self._target(route, model, adapter, caller)
+
+    def at_host(self, host: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> tuple[FunctionId, Address] | None:
+        """The function that a `Host` header stands for, and by which of its rules; None: it stands for none."""
+        name = normal(host)
+        found = self._by_host.get(name)
+        if found is None:
+            return None
+        function, rules = found
+        rule = chosen(rules, {key.decode("latin-1"): value.decode("latin-1") for key, value in headers})
+        return function, Address(name, rule.headers if rule is not None else ())
 
     def _found(self, name: str, caller: Caller) -> list[Route]:
         namespace, slash, rest = name.partition("/")
@@ -82,7 +102,7 @@ class Directory:
 
     def _target(self, route: Route, model: str, adapter: str, caller: Caller) -> Target:
         if not adapter:
-            return Target(route, route.model)
+            return Target(route)
         if adapter not in route.adapters:
             raise unknown_model(model, self._nearest(model, caller))
         return Target(route, adapter)
@@ -95,3 +115,15 @@ class Directory:
         names += [str(route.function) for route in self._callable(caller)]
         close = get_close_matches(model, names, n=1) or get_close_matches(model.partition(":")[0], names, n=1)
         return close[0] if close else None
+
+
+def _by_host(routes: Mapping[FunctionId, Route]) -> dict[str, tuple[FunctionId, list[HostRule]]]:
+    """A host that several functions claim is the first one's, by name: it must not change hands by chance."""
+    found: dict[str, tuple[FunctionId, list[HostRule]]] = {}
+    for function in sorted(routes):
+        for rule in routes[function].hosts:
+            for host in rule.hosts:
+                owner, rules = found.setdefault(normal(host), (function, []))
+                if owner == function:
+                    rules.append(rule)
+    return found

@@ -16,6 +16,9 @@ _PHASES = {
 }
 
 
+BEHIND_SERVICE = b": waiting for a replica\n\n"
+
+
 def waiting(route: Route, queued: int, age: float) -> bytes:
     """One comment, e.g. `: loading weights 43% (eta 12s)`; `age` is how old the route's ETA is, seconds."""
     start = route.start

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from pilotlight.activator import events, headers, progress
+from pilotlight.activator import events, headers, progress, proxies
 from pilotlight.activator.channel import EVENT_STREAM, Channel, Header
-from pilotlight.activator.errors import answer_too_large, engine_error, replica_lost, replica_silent
+from pilotlight.activator.errors import RefusedError, answer_too_large, engine_error, replica_lost, replica_silent
 from pilotlight.activator.forwarding import Answer, ReplicaLostError, SilentError, Upstream, is_dead
 from pilotlight.activator.inhand import InHand, Several
 from pilotlight.activator.parking import Watch
 from pilotlight.activator.relaying import Relay
 from pilotlight.activator.requests import upstream_body
 from pilotlight.activator.settings import Settings
-from pilotlight.activator.state import FunctionState
+from pilotlight.activator.state import RevisionState
 from pilotlight.activator.values import Clock
 
 _ERROR_BYTES = 1024 * 1024  # an engine quotes what it refuses
@@ -33,6 +34,9 @@ class Lanes(Protocol):
     def answered(self, request: InHand) -> None:
         """The engine's first byte has arrived."""
 
+    def too_late(self, request: InHand) -> RefusedError:
+        """What a request is told whose time to wait has passed."""
+
 
 class Serving:
     """Holds, forwards, retries before the engine's first byte, and meters what passes."""
@@ -42,6 +46,7 @@ class Serving:
         self._upstream = upstream
         self._clock = clock
         self._settings = settings
+        self._behind: dict[InHand, Channel] = {}  # streams that a service holds: it has not answered
 
     async def serve(self, request: InHand, channel: Channel) -> None:
         """Answer the client. Raises `RefusedError` when an error is still to be told, `ClientGoneError`."""
@@ -54,12 +59,13 @@ class Serving:
                 self._lanes.lost(request, error)
                 self._retry(request, error)
             except SilentError as error:  # it may be at work on it still: never made twice
-                seconds = self._silence(request)
+                seconds = self._silence(request, 0.0)
                 self._lanes.lost(request, ReplicaLostError(f"it said nothing for {seconds:g} s", sent=True))
                 raise replica_silent(request.state.route.function, seconds) from error
 
-    def _silence(self, request: InHand) -> float:
-        return self._settings.silence_seconds if request.stream else self._settings.answer_seconds
+    def _silence(self, request: InHand, patience: float) -> float:
+        """`patience`: seconds that it may still wait for a replica beyond the one it was given to."""
+        return patience + (self._settings.silence_seconds if request.stream else self._settings.answer_seconds)
 
     async def _hold(self, request: InHand, channel: Channel) -> None:
         while True:
@@ -82,7 +88,7 @@ class Serving:
     def remind(self, due: Iterable[InHand]) -> None:
         """Heartbeats. A stream that has begun gets its own without waking its task: thousands are due in a second."""
         now = self._clock.monotonic()
-        comments: dict[FunctionState, bytes] = {}
+        comments: dict[RevisionState, bytes] = {}
         for request in due:
             if request.channel is None or not request.parking.parked:
                 request.parking.poke()
@@ -91,6 +97,17 @@ class Serving:
                 comments[request.state] = _comment(request.state, now)
             request.beat_at = now + self._settings.heartbeat_every_seconds
             request.channel.offer(comments[request.state])
+        for request, channel in list(self._behind.items()):
+            self._remind_behind(request, channel, now)
+
+    def _remind_behind(self, request: InHand, channel: Channel, now: float) -> None:
+        """The same for a stream that waits behind a service, and its end when that takes too long."""
+        if request.expires <= now and request.watch is not None:
+            request.watch.interrupt(self._lanes.too_late(request))
+        elif request.progress and request.beat_at <= now:
+            request.beat_at = now + self._settings.heartbeat_every_seconds
+            if channel.offer_start([*EVENT_STREAM, *headers.early(request)]):
+                channel.offer(progress.BEHIND_SERVICE)
 
     def _retry(self, request: InHand, error: ReplicaLostError) -> None:
         """Wait again, unless the engine's first byte was here or too many engines have had it."""
@@ -103,22 +120,36 @@ class Serving:
         self._lanes.put_back(request)
 
     async def _forward(self, request: InHand, channel: Channel) -> None:
+        if request.via_service and request.stream:
+            self._behind[request] = channel
+        try:
+            async with Watch(channel.receive) as watch:
+                request.watch = watch
+                async with self._exchange(request) as answer:
+                    await self._taken(request, answer)
+                    whole = await self._passed(request, channel, answer)
+                request.served_until = self._clock.monotonic()
+                request.writing_since = request.served_until  # a client that takes nothing holds its slot to the end
+                if whole is None:
+                    await channel.finish()
+                else:
+                    await channel.answer(200, *whole)
+        finally:
+            self._behind.pop(request, None)
+
+    def _exchange(self, request: InHand) -> AbstractAsyncContextManager[Answer]:
         assert request.lane is not None
         body = upstream_body(request.model, request.rest)
-        silence = self._silence(request)
-        exchange = self._upstream.exchange(request.lane.replica, request.endpoint.value, body, request.id, silence)
-        async with Watch(channel.receive) as watch:
-            request.watch = watch
-            async with exchange as answer:
-                if answer.status != 200:
-                    await self._raise_error(answer)
-                whole = await self._passed(request, channel, answer)
-            request.served_until = self._clock.monotonic()
-            request.writing_since = request.served_until  # a client that takes nothing holds its slot to the end
-            if whole is None:
-                await channel.finish()
-            else:
-                await channel.answer(200, *whole)
+        patience = max(0.0, request.expires - self._clock.monotonic()) if request.via_service else 0.0
+        silence = self._silence(request, patience)
+        return self._upstream.exchange(request.lane.replica, request.endpoint.value, body, request.id, silence)
+
+    async def _taken(self, request: InHand, answer: Answer) -> None:
+        """An engine has it, and nobody holds it any longer; raises what was said in place of an answer."""
+        self._behind.pop(request, None)
+        if answer.status != 200:
+            await self._raise_error(request, answer)
+        request.reached(self._clock.monotonic())
 
     async def _passed(self, request: InHand, channel: Channel, answer: Answer) -> tuple[list[Header], bytes] | None:
         """Pass a stream on, or give an answer in one piece, headers and body."""
@@ -182,9 +213,12 @@ class Serving:
             request.begun = True
             self._lanes.answered(request)
 
-    async def _raise_error(self, answer: Answer) -> None:
-        """The engine refused, or is not well."""
+    async def _raise_error(self, request: InHand, answer: Answer) -> None:
+        """The engine refused, or is not well, or a proxy speaks in its place."""
         body = await answer.read(_ERROR_BYTES)
+        verdict = proxies.verdict(answer.status, body, request.state.route, self._settings.overload_retry_seconds)
+        if verdict is not None:
+            raise verdict
         if answer.status >= 500 and is_dead(body):
             raise ReplicaLostError("its engine has died", sent=True)
         retry_after = self._settings.overload_retry_seconds if answer.status in (429, 503) else None
@@ -199,7 +233,7 @@ class Serving:
         raise engine_error(status, error, None)
 
 
-def _comment(state: FunctionState, now: float) -> bytes:
+def _comment(state: RevisionState, now: float) -> bytes:
     return progress.waiting(state.route, state.queue.queued, state.route_age(now))
 
 

@@ -1,15 +1,15 @@
-"""One function's share of the activator: its route, its queue, and what it has learned of itself."""
+"""One revision's share of the activator: its route, its queue, and what it has learned of itself."""
 
 from __future__ import annotations
 
 from pilotlight.activator.admission import Load
 from pilotlight.activator.queueing import Queue
-from pilotlight.activator.values import Demand, Route
+from pilotlight.activator.values import Route
 
 _LEARNING = 0.2  # weight of the newest service time in the running mean: about the last ten requests
 
 
-class FunctionState:
+class RevisionState:
     """Mutable; times are monotonic seconds unless a name says otherwise."""
 
     __slots__ = (
@@ -17,21 +17,18 @@ class FunctionState:
         "_cold_total",
         "_route_at",
         "_woken_at",
-        "arrived_total",
-        "last_active",
         "queue",
         "route",
         "service_seconds",
         "usual_slots",
     )
 
-    def __init__(self, route: Route, now: float) -> None:
-        self.route = route
+    def __init__(self, route: Route, now: float, like: RevisionState | None = None) -> None:
+        """`like`: one that it is expected to resemble until it has shown itself."""
+        self.route = route  # the function as this revision sees it
         self.queue = Queue()
-        self.arrived_total = 0
-        self.last_active = 0.0  # Unix time
-        self.service_seconds = 0.0
-        self.usual_slots = 1
+        self.service_seconds: float = like.service_seconds if like is not None else 0.0
+        self.usual_slots: int = like.usual_slots if like is not None else 1
         self._route_at = now
         self._woken_at: float | None = None
         self._cold_total = 0.0
@@ -59,9 +56,10 @@ class FunctionState:
     def route_age(self, now: float) -> float:
         return now - self._route_at
 
-    def load(self, now: float, queued_total: int = 0) -> Load:
+    def load(self, now: float, queued_beside: int = 0, queued_total: int = 0) -> Load:
         return Load(
             queued=self.queue.queued,
+            queued_beside=queued_beside,
             queued_total=queued_total,
             in_flight=self.queue.in_flight,
             slots=self.queue.slots,
@@ -86,15 +84,6 @@ class FunctionState:
     def learn_service(self, seconds: float) -> None:
         known = self.service_seconds > 0.0
         self.service_seconds += (seconds - self.service_seconds) * (_LEARNING if known else 1.0)
-
-    def demand(self) -> Demand:
-        return Demand(
-            queued=self.queue.queued,
-            in_flight=self.queue.in_flight,
-            arrived_total=self.arrived_total,
-            last_active=self.last_active,
-            per_replica=tuple((lane.replica.id, lane.in_flight) for lane in self.queue.lanes()),
-        )
 
     def _note_cold(self, cold: bool, now: float) -> None:
         if cold and self._cold_since is None:

@@ -6,10 +6,12 @@ nothing of the host.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from pilotlight.activator.traffic import ANYWHERE, Address, HostRule, Split, assigned, splits_at
 
 
 class FunctionId(NamedTuple):
@@ -48,6 +50,12 @@ class Replica:
     slots: int  # in-flight cap
     weight: float = 1.0  # relative capacity, the recommender's
     accepting: bool = True  # False: draining, running streams only
+    via_service: bool = False
+    """A Service of the revision with a proxy behind it that holds requests and starts replicas by itself.
+
+    Its `slots` bound what is handed over, waiting or not. How long a request waited behind it shows only in streams,
+    and is never told apart into slot and start.
+    """
 
 
 @dataclass(frozen=True)
@@ -61,11 +69,27 @@ class StartProgress:
 
 
 @dataclass(frozen=True)
+class RevisionFacts:
+    """What a revision has of its own, in place of the route's fields of the same names."""
+
+    revision: str
+    task: str
+    model: str
+    context: int
+    tokenizer: Path | None
+    adapters: tuple[str, ...] = ()
+    start: StartProgress | None = None
+    start_eta_seconds: float = 60.0
+    failure: str = ""
+    retry_after_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Route:
-    """All that the activator knows of one function."""
+    """All that the activator knows of one function; a request goes to replicas of its own revision only."""
 
     function: FunctionId
-    revision: str  # the one that new work goes to
+    revision: str  # the one that new work goes to where nothing is split
     task: str  # "generate" | "embed"
     model: str  # name the engine serves it under
     context: int  # max_model_len, tokens
@@ -80,6 +104,33 @@ class Route:
     hold_seconds: float = 600.0  # longest hold
     failure: str = ""  # why it cannot start just now, one sentence
     retry_after_seconds: float = 0.0  # with failure: when the next try is due
+    splits: tuple[Split, ...] = ()  # of requests by path, by `model`, and by hosts without splits of their own
+    hosts: tuple[HostRule, ...] = ()
+    revisions: tuple[RevisionFacts, ...] = ()  # of further revisions in traffic; one without has the route's own
+
+    def of(self, revision: str) -> Route:
+        """The function as one revision sees it."""
+        own = next((facts for facts in self.revisions if facts.revision == revision), None)
+        changes = vars(own) if own is not None else {"revision": revision}
+        replicas = tuple(replica for replica in self.replicas if replica.revision == revision)
+        return replace(self, **changes, replicas=replicas)
+
+    def revision_of(self, request: str, address: Address = ANYWHERE) -> str:
+        """The revision that the request of this id goes to."""
+        return assigned(splits_at(self.hosts, address) or self.splits, request) or self.revision
+
+    def in_traffic(self) -> frozenset[str]:
+        """Revisions that new work may go to."""
+        splits: Iterable[Split] = (*self.splits, *(split for rule in self.hosts for split in rule.splits))
+        return frozenset({self.revision, *(split.revision for split in splits if split.percent > 0)})
+
+
+class RevisionDemand(NamedTuple):
+    """One revision's part of a `Demand`."""
+
+    revision: str
+    queued: int
+    in_flight: int
 
 
 @dataclass(frozen=True)
@@ -91,6 +142,7 @@ class Demand:
     arrived_total: int  # since the activator started
     last_active: float  # Unix time of the last arrival or end of a request; 0: never
     per_replica: tuple[tuple[str, int], ...] = ()  # in flight by replica id
+    per_revision: tuple[RevisionDemand, ...] = ()  # of those with work in hand
 
 
 @dataclass(frozen=True)
