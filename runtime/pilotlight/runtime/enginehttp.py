@@ -66,7 +66,7 @@ def free_port() -> int:
 
 
 def listens(port: int, processes: set[int]) -> bool:
-    """Whether one of the processes holds the socket that listens on 127.0.0.1:`port`, so that no other gets our key."""
+    """Whether one of the processes holds the socket that listens on the port, so that no other gets our key."""
     wanted = {f"socket:[{inode}]" for inode in _listeners(port)}
     return any(_link(handle) in wanted for pid in processes for handle in _handles(pid))
 

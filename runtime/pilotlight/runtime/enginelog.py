@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 FILE_BYTES = 16 << 20
 """At this size the file is moved to `<name>.1`, replacing an older one: at most two files are kept."""
@@ -22,8 +23,9 @@ _NOISE = re.compile(
 
 
 class EngineLog:
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, copy: BinaryIO | None = None) -> None:
+        """`copy` gets every byte too."""
+        self._path, self._copy = path, copy
         self._file, self._size = _open(path)
         self._rest = b""
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
@@ -57,6 +59,9 @@ class EngineLog:
             self._file, self._size = _open(self._path)
         self._file.write(data)
         self._size += len(data)
+        if self._copy is not None:
+            self._copy.write(data)
+            self._copy.flush()
 
 
 def _open(path: Path) -> tuple[FileIO, int]:

@@ -11,13 +11,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from logging import Logger
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from pilotlight.runtime import guard, leftovers
 from pilotlight.runtime.board import Board
 from pilotlight.runtime.enginehttp import EngineHttp, free_port, listens
 from pilotlight.runtime.enginelog import EngineLog
-from pilotlight.runtime.engines.protocol import PORT_TAKEN, BadEngineSpecError, Engine, Place
+from pilotlight.runtime.engines.protocol import PORT_TAKEN, BadEngineSpecError, Engine, Listen, Place
 from pilotlight.runtime.holdings import Holdings
 from pilotlight.runtime.process import EngineProcess
 from pilotlight.runtime.spec import Phase, ReplicaSpec, ReplicaState, ReplicaStatus
@@ -31,6 +31,7 @@ LINGER_SECONDS = 5.0
 _DRAIN_POLL_SECONDS = 0.25
 _WATCH_SECONDS = 1.0
 """Between two looks at the engine's counters, and from `ready` to the first: the first caller's token goes before."""
+_LOOPBACK = Listen()
 
 T = TypeVar("T")
 
@@ -49,20 +50,23 @@ class Replica:
         clock: Callable[[], float] = time.time,
         environment: Mapping[str, str] | None = None,
         linger_seconds: float = LINGER_SECONDS,
+        listen: Listen = _LOOPBACK,
+        output: BinaryIO | None = None,
     ) -> None:
+        """`output` gets a copy of what the engine writes."""
         self._folder, self._spec, self._engine, self._log = folder, spec, engine, log
         self._environment = os.environ if environment is None else environment
-        self._linger_seconds = linger_seconds
+        self._linger_seconds, self._listen = linger_seconds, listen
         self.board = Board(folder, spec, clock)
         self._holdings = Holdings(spec, self.board)
-        self._engine_log = EngineLog(folder / "engine.log")
+        self._engine_log = EngineLog(folder / "engine.log", output)
         self._process: EngineProcess | None = None
         self._http: EngineHttp | None = None
         self._draining, self._stopping = asyncio.Event(), asyncio.Event()
         self._heard = self._ready_at = time.monotonic()
 
     async def status(self) -> ReplicaStatus:
-        """For the control socket; counts as a sign of life of the platform."""
+        """For those who ask; counts as a sign of life of the platform."""
         self._heard = time.monotonic()
         return self.board.status()
 
@@ -117,7 +121,7 @@ class Replica:
         model = await self._holdings.acquire(needed=self._engine.needs_model)
         async with self._holdings.devices():
             for last in (False, True):
-                place = Place(model, self._holdings.adapters, free_port())
+                place = Place(model, self._holdings.adapters, self._listen.port or free_port(), self._listen.host)
                 try:
                     await self._launch(place)
                     return

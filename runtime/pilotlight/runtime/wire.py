@@ -28,6 +28,8 @@ class Request:
     method: str
     target: str
     body: bytes = b""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """As a server got them, names in lower case; a client's are given to `ask`."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,15 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, han
         async with asyncio.timeout(SERVER_SECONDS):
             start, body = await _read(connection, reader, REQUEST_LIMIT)
         if isinstance(start, h11.Request):
-            response = await handler(Request(start.method.decode(), start.target.decode("ascii", "replace"), body))
-            await _send(connection, writer, response)
+            await _send(connection, writer, await handler(_request(start, body)))
     except (h11.ProtocolError, WireError, OSError, TimeoutError):
         pass  # the peer's fault, and nobody is there to be told
     finally:
         writer.close()
+
+
+def _request(start: h11.Request, body: bytes) -> Request:
+    return Request(start.method.decode(), start.target.decode("ascii", "replace"), body, tuple(start.headers))
 
 
 async def _send(connection: h11.Connection, writer: asyncio.StreamWriter, response: Response) -> None:
@@ -90,6 +95,7 @@ async def _send(connection: h11.Connection, writer: asyncio.StreamWriter, respon
         ("content-type", "application/json"),
         ("content-length", str(len(response.body))),
         ("connection", "close"),
+        *([("www-authenticate", "Bearer")] if response.status == 401 else []),
     ]
     for event in (
         h11.Response(status_code=response.status, headers=fields),

@@ -34,13 +34,26 @@ class Signal:
     progress: float | None = None  # 0..1
 
 
+LOOPBACK = "127.0.0.1"
+
+
 @dataclass(frozen=True)
 class Place:
-    """Where the engine finds things: the base model, its adapters by name, and its port."""
+    """Where the engine finds things, the base model and its adapters by name, and where it is found."""
 
     model: Path | None
     adapters: Mapping[str, Path]
     port: int
+    host: str = LOOPBACK
+    """The IPv4 address to listen on."""
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where engines are to listen; port 0: any that is free."""
+
+    host: str = LOOPBACK
+    port: int = 0
 
 
 class Engine(Protocol):

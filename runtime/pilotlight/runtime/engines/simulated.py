@@ -21,7 +21,7 @@ class SimulatedEngine:
 
     def launch(self, spec: ReplicaSpec, place: Place, inherited: Mapping[str, str]) -> Launch:
         try:
-            line = command(place.port, spec.served_names, spec.engine.options)
+            line = command(place.port, spec.served_names, spec.engine.options, host=place.host)
         except OptionError as error:
             raise BadEngineSpecError(str(error)) from None
         kept = {name: value for name, value in inherited.items() if not name.startswith(_DROPPED_PREFIXES)}

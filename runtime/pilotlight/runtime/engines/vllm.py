@@ -103,7 +103,7 @@ def command(spec: ReplicaSpec, place: Place) -> tuple[str, ...]:
         raise BadEngineSpecError(f"engine option {refused[0]!r} is set by the platform and cannot be overridden")
     if place.model is None or not spec.served_names:
         raise BadEngineSpecError("vLLM needs a model and a name to serve it under")
-    line = [sys.executable, "-m", MODULE, "--host", "127.0.0.1", "--port", str(place.port), "--model", str(place.model)]
+    line = [sys.executable, "-m", MODULE, "--host", place.host, "--port", str(place.port), "--model", str(place.model)]
     line += ["--served-model-name", *spec.served_names, "--middleware", MIDDLEWARE]
     line += ["--disable-fastapi-docs", "--disable-uvicorn-access-log"]
     for name, value in (_defaults(spec) | dict(spec.engine.options)).items():

@@ -12,7 +12,11 @@ KEY_VARIABLE = "VLLM_API_KEY"
 
 
 def command(
-    port: int, served_names: Sequence[str], options: Mapping[str, object], adapters: Sequence[str] = ()
+    port: int,
+    served_names: Sequence[str],
+    options: Mapping[str, object],
+    adapters: Sequence[str] = (),
+    host: str = "127.0.0.1",
 ) -> list[str]:
     """The command line; `options` are `EngineSpec.options`, of which the known ones are passed on.
 
@@ -22,7 +26,7 @@ def command(
     """
     read_options(options)
     known = {name: value for name, value in options.items() if name in Options.model_fields or name.startswith(OWN)}
-    line = [sys.executable, "-m", "pilotlight.runtime.simulated", "--host", "127.0.0.1", "--port", str(port)]
+    line = [sys.executable, "-m", "pilotlight.runtime.simulated", "--host", host, "--port", str(port)]
     line += ["--served-model-name", ",".join(served_names)]
     for adapter in adapters:
         line += ["--adapter", adapter]
