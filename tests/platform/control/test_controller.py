@@ -227,7 +227,7 @@ async def test_a_cluster_that_counts_is_told_who_leaves_and_how_many_stay(stage:
     stage.clock.time += 400.0
     await stage.loop.round()
 
-    assert stage.cluster.wanted[CHAT_1] == Wanted(0, stage.loop.known.functions[CHAT].policy, frozenset({name}))
+    assert stage.cluster.wanted[CHAT_1] == Wanted(0, stage.loop.known.functions[CHAT].policy, frozenset({name}), template.slots)
 
 
 async def test_what_ended_while_the_platform_was_away_is_no_crash_when_it_stopped(

@@ -39,6 +39,10 @@ class Wanted:
     policy: Policy
     leaving: frozenset[str] = frozenset()
     """Replicas that were asked to end, and are not counted."""
+    slots: int = 1
+    """Requests that one replica serves at once."""
+    by_knative: bool = False
+    """Knative's own autoscaler brings about the count, and this one is its floor."""
 
 
 class Cluster(Protocol):

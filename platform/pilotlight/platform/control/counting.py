@@ -28,14 +28,16 @@ def wanted(known: Known, decisions: Mapping[FunctionId, Decision]) -> dict[Revis
         replicas[RevisionId(live.record.function, live.record.revision)].append(live)
     counts = {revision: _wanted(replicas[revision], NO_MORE) for revision in replicas.keys() - current.keys()}
     for revision, function in current.items():
-        counted = _wanted(replicas.get(revision, []), function.policy)
+        slots = known.revisions[revision].template.slots
         if scaled_by_knative(known.revisions[revision]):
-            counted = Wanted(decisions[revision.function].desired, function.policy)
-        counts[revision] = counted
+            desired = decisions[revision.function].desired
+            counts[revision] = Wanted(desired, function.policy, slots=slots, by_knative=True)
+        else:
+            counts[revision] = _wanted(replicas.get(revision, []), function.policy, slots)
     return counts
 
 
-def _wanted(replicas: list[Live], policy: Policy) -> Wanted:
+def _wanted(replicas: list[Live], policy: Policy, slots: int = 1) -> Wanted:
     """Those that were asked to end are on their way; the others stay, if only until their streams have ended."""
     leaving = frozenset(live.record.id for live in replicas if live.asked_at is not None)
-    return Wanted(len(replicas) - len(leaving), policy, leaving)
+    return Wanted(len(replicas) - len(leaving), policy, leaving, slots)

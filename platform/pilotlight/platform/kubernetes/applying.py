@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import structlog
+from pilotlight.platform.manifest.objects import from_object
 
 from pilotlight.activator.values import Caller, Clock, FunctionId
 from pilotlight.platform.control.deploying import Deployer
@@ -19,7 +20,6 @@ from pilotlight.platform.database.functions import Functions
 from pilotlight.platform.kubernetes.kinds import Key, Object
 from pilotlight.platform.kubernetes.status import GOOD, PENDING, Judgement
 from pilotlight.platform.manifest import ManifestError
-from pilotlight.platform.manifest.objects import from_object
 
 CALLER = "kubernetes"
 """The key that audit rows of `kubectl apply` carry; the API server has let its user in."""

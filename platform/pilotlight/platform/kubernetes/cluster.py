@@ -37,8 +37,12 @@ log = structlog.get_logger(__name__)
 
 
 class Scaler(Protocol):
+    @property
+    def again_seconds(self) -> float | None:
+        """When to be told again without any news; None: no need."""
+
     def reconcile(self, wanted: Mapping[RevisionId, Wanted]) -> None:
-        """Bring every revision's count about; blocking, and told again until it is so."""
+        """Bring every revision's count about; blocking."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class KubernetesCluster:
         self._prober = Prober(changed)
         self._pending: dict[str, RevisionId] = {}
         self._left: set[str] = set()
-        self._wanted: Mapping[RevisionId, Wanted] = {}
+        self._wanted: Mapping[RevisionId, Wanted] | None = None
         self._poke = asyncio.Event()
 
     async def start(self, spec: ReplicaSpec) -> None:
@@ -138,9 +142,11 @@ class KubernetesCluster:
         """Carry out what was settled, until cancelled."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_AGAIN_SECONDS):
+                async with asyncio.timeout(min(LOOK_AGAIN_SECONDS, self._scaler.again_seconds or LOOK_AGAIN_SECONDS)):
                     await self._poke.wait()
             self._poke.clear()
+            if self._wanted is None:
+                continue  # before the first round nobody knows what there should be
             try:
                 await asyncio.to_thread(self._carry_out, self._wanted)
             except Exception:

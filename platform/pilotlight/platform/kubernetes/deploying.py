@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from time import sleep
 
+from pilotlight.platform.manifest.objects import to_object
+
 from pilotlight.activator.values import Caller, Clock, FunctionId
 from pilotlight.platform.control.deploying import Applied, check_manages
 from pilotlight.platform.control.errors import MissingError, RefusedError, UnavailableError
@@ -14,7 +16,6 @@ from pilotlight.platform.kubernetes.applying import Outcome
 from pilotlight.platform.kubernetes.errors import InvalidError, KubernetesError, NotFoundError
 from pilotlight.platform.kubernetes.kinds import FUNCTION, Key, Object, key_of
 from pilotlight.platform.manifest import Function as Manifest
-from pilotlight.platform.manifest.objects import to_object
 
 WAIT_SECONDS = 30.0
 """Resolving a model takes less than a second; a store that hangs is said to."""

@@ -1,0 +1,156 @@
+"""What is made for a function, Knative Service and Secret, and what is waited for before its object may go.
+
+Level-triggered and blocking: each look compares what is there with what should be, and writes only the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+
+from pilotlight.activator.values import FunctionId
+from pilotlight.platform.control.specs import SpecSettings, replica_spec
+from pilotlight.platform.kubernetes.api import Api
+from pilotlight.platform.kubernetes.errors import ConflictError, InvalidError, KubernetesError, NotFoundError
+from pilotlight.platform.kubernetes.kinds import (
+    FUNCTION,
+    FUNCTION_LABEL,
+    KNATIVE_SERVICE,
+    SECRET,
+    Key,
+    Object,
+    labels_of,
+)
+from pilotlight.platform.kubernetes.knative.service import (
+    PodPlan,
+    Timeouts,
+    knative_service,
+    revision_secret,
+    service_change,
+)
+from pilotlight.platform.kubernetes.mirror import Mirror
+from pilotlight.platform.values import Function, ReplicaRecord, Revision
+from pilotlight.runtime.podspec import pod_environment
+
+FINALIZER = "pilotlight.dev/cleanup"
+TOGETHER = 8
+"""Functions that are written for at once."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ObjectSettings:
+    """What is the same for every function."""
+
+    runtime_image: str
+    simulated_image: str
+    storage: Mapping[str, str]
+    """How pods reach the model store, by AWS's names of the environment."""
+    timeouts: Timeouts
+    spec: SpecSettings
+
+
+class FunctionObjects:
+    """`problems` says what could not be done for a function, in words."""
+
+    def __init__(self, api: Api, services: Mirror, pods: Mirror, settings: ObjectSettings) -> None:
+        self._api = api
+        self._services = services
+        self._pods = pods
+        self._settings = settings
+        self._secrets: set[tuple[str, str]] = set()
+        """(uid of the function, revision) of the Secrets that were written since this process leads."""
+        self.problems: dict[Key, str] = {}
+
+    def reconcile(
+        self, objects: Mapping[Key, Object], current: Callable[[FunctionId], tuple[Function, Revision] | None]
+    ) -> None:
+        """`current` gives a function and its revision; None: it has none yet."""
+        with ThreadPoolExecutor(TOGETHER, thread_name_prefix="objects") as threads:
+            known = (current(FunctionId(*key)) for key in objects)
+            list(threads.map(self._one, objects, objects.values(), known))
+        for key in self.problems.keys() - objects.keys():
+            del self.problems[key]
+
+    def _one(self, key: Key, found: Object, known: tuple[Function, Revision] | None) -> None:
+        try:
+            if "deletionTimestamp" in found["metadata"]:
+                self._take_down(key, found)
+            else:
+                self._put_up(key, found, known)
+            self.problems.pop(key, None)
+        except (ConflictError, NotFoundError) as error:
+            log.info("object changed meanwhile; the next look sees it", function=str(key), error=error.message)
+        except KubernetesError as error:
+            if self.problems.get(key) != error.message:
+                log.warning("objects could not be written", function=str(key), error=str(error))
+            self.problems[key] = error.message
+
+    def _put_up(self, key: Key, found: Object, known: tuple[Function, Revision] | None) -> None:
+        if FINALIZER not in (found["metadata"].get("finalizers") or ()):
+            self._set_finalizers(key, found, [*(found["metadata"].get("finalizers") or ()), FINALIZER])
+        if known is None:
+            return
+        plan = self._plan(found, *known)
+        self._put_secret(plan)
+        service = self._services.get(*key)
+        if service is None:
+            self._create(knative_service(plan))
+        elif labels_of(service).get(FUNCTION_LABEL) and (change := service_change(plan, service)):
+            self._api.patch(KNATIVE_SERVICE, *key, change)
+            log.info("Knative Service changed", function=str(key), revision=plan.revision.name)
+
+    def _create(self, service: Object) -> None:
+        try:
+            self._api.create(KNATIVE_SERVICE, service)
+        except ConflictError as error:
+            name = service["metadata"]["name"]
+            raise InvalidError(
+                error.doing,
+                error.status,
+                error.reason,
+                f"there is a Knative Service {name} that is not ours; delete it, or name the function otherwise",
+            ) from error
+
+    def _put_secret(self, plan: PodPlan) -> None:
+        mark = (plan.owner["metadata"]["uid"], plan.revision.name)
+        if mark not in self._secrets:
+            self._api.apply(SECRET, revision_secret(plan, self._settings.storage))
+            self._secrets.add(mark)
+
+    def _plan(self, found: Object, function: Function, revision: Revision) -> PodPlan:
+        template, settings = revision.template, self._settings
+        devices = tuple(map(str, range(template.devices)))
+        record = ReplicaRecord("", function.id, revision.name, 0.0, devices=devices)
+        return PodPlan(
+            owner=found,
+            revision=revision,
+            policy=function.policy,
+            image=settings.simulated_image if template.kind == "simulated" else settings.runtime_image,
+            environment=pod_environment(replica_spec(record, revision, settings.spec)),
+            timeouts=settings.timeouts,
+        )
+
+    def _take_down(self, key: Key, found: Object) -> None:
+        """The object goes last: when nothing runs any more that was made for it."""
+        finalizers = list(found["metadata"].get("finalizers") or ())
+        if FINALIZER not in finalizers:
+            return
+        service = self._services.get(*key)
+        if service is not None:
+            if "deletionTimestamp" not in service["metadata"]:
+                self._api.delete(KNATIVE_SERVICE, *key, foreground=True)
+            return
+        pods = self._pods.objects.items()
+        if any(where.namespace == key.namespace and labels_of(pod)[FUNCTION_LABEL] == key.name for where, pod in pods):
+            return
+        self._set_finalizers(key, found, [name for name in finalizers if name != FINALIZER])
+        log.info("function is gone", function=str(key))
+
+    def _set_finalizers(self, key: Key, found: Object, finalizers: list[str]) -> None:
+        version = found["metadata"]["resourceVersion"]
+        self._api.patch(FUNCTION, *key, {"metadata": {"resourceVersion": version, "finalizers": finalizers}})
