@@ -1,0 +1,158 @@
+"""What goes over the link: values, and the only JSON that is taken for them.
+
+Unknown fields, other types and sizes beyond the bounds are refused, with the place in the document.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
+
+from pilotlight.activator.values import Demand, FunctionId
+from pilotlight.platform.link.sharing import even_part
+
+REPORT_PATH = "/link/v1/report"
+REPORT_BYTES = 32 * 2**20
+"""Largest report: 100,000 functions take about 15 MiB."""
+ANSWER_BYTES = 8 * 2**20
+FUNCTIONS = 100_000
+"""Most functions in one message."""
+REPLICAS = 10_000
+"""Most replicas of one function, and most news of replicas in one report."""
+REASON = 500
+"""Characters of a reason that are kept."""
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+
+
+T = TypeVar("T")
+
+
+class WireError(ValueError):
+    """A message that is not one of ours; says where and what was expected."""
+
+
+def _function(text: Any) -> FunctionId:
+    if isinstance(text, FunctionId):
+        return text
+    namespace, _, name = text.partition("/") if isinstance(text, str) else ("", "", "")
+    if not (_NAME.fullmatch(namespace) and _NAME.fullmatch(name)):
+        raise ValueError("expected NAMESPACE/NAME, both DNS labels")
+    return FunctionId(namespace, name)
+
+
+def _sane(demand: Demand) -> Demand:
+    counts = (demand.queued, demand.in_flight, demand.arrived_total, *(count for _, count in demand.per_replica))
+    if min(counts) < 0 or demand.last_active < 0:
+        raise ValueError("expected counts and times of at least 0")
+    if len(demand.per_replica) > REPLICAS or any(len(replica) > 253 for replica, _ in demand.per_replica):
+        raise ValueError(f"expected at most {REPLICAS} replicas with names of at most 253 characters")
+    return demand
+
+
+Function = Annotated[FunctionId, PlainValidator(_function), PlainSerializer(str)]
+Name = Annotated[str, Field(min_length=1, max_length=253)]
+Work = Annotated[Demand, AfterValidator(_sane)]
+Count = Annotated[int, Field(ge=0)]
+Moment = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A replica that could not be reached or died under a request."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    function: Function
+    replica: Name
+    reason: Annotated[str, Field(max_length=REASON)]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A starting replica that the activator's own probe has found ready."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    function: Function
+    replica: Name
+
+
+@dataclass(frozen=True)
+class Report:
+    """One activator's work in hand: all of it, or what has changed since its last report that was answered."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    activator: Name  # the pod's name
+    started_at: Moment  # Unix time; counts of one activator begin again with it
+    sequence: Count  # rises with every report of one start
+    sent_at: Moment  # Unix time
+    full: bool  # these are all functions it knows; False: those that changed, it may be none
+    demands: Annotated[Mapping[Function, Work], Field(max_length=FUNCTIONS)] = field(default_factory=dict)
+    gone: Annotated[tuple[Function, ...], Field(max_length=FUNCTIONS)] = ()  # known no longer
+    woken: Annotated[tuple[Function, ...], Field(max_length=FUNCTIONS)] = ()
+    lost: Annotated[tuple[Lost, ...], Field(max_length=REPLICAS)] = ()
+    ready: Annotated[tuple[Ready, ...], Field(max_length=REPLICAS)] = ()
+    causes: Annotated[Mapping[Function, Name], Field(max_length=FUNCTIONS)] = field(default_factory=dict)
+    """By function with waiting requests: the key of the oldest, which is the ledger's cause of a start."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How much of each function's queue bound is one activator's."""
+
+    activators: int = 1
+    by_function: Mapping[FunctionId, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    def bound(self, function: FunctionId, limit: int) -> int:
+        """Requests of `function` that may wait here, of `limit` in the cluster: an even part where none is named."""
+        return self.by_function.get(function, even_part(limit, self.activators))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The leader's word on a report."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    leader: Name
+    resync: bool  # the next report must be full: this one had nothing to build on
+    activators: Annotated[int, Field(ge=1)]  # that report
+    shares: Annotated[Mapping[Function, Count], Field(max_length=FUNCTIONS)] = field(default_factory=dict)
+    """Of functions with waiting requests anywhere; any other's bound is split evenly."""
+
+
+_REPORT = TypeAdapter(Report)
+_ANSWER = TypeAdapter(Answer)
+
+
+def encode_report(report: Report) -> bytes:
+    return _REPORT.dump_json(report)
+
+
+def encode_answer(answer: Answer) -> bytes:
+    return _ANSWER.dump_json(answer)
+
+
+def decode_report(data: bytes) -> Report:
+    """Raises WireError."""
+    return _decode(_REPORT, data, REPORT_BYTES)
+
+
+def decode_answer(data: bytes) -> Answer:
+    """Raises WireError."""
+    return _decode(_ANSWER, data, ANSWER_BYTES)
+
+
+def _decode(adapter: TypeAdapter[T], data: bytes, limit: int) -> T:
+    if len(data) > limit:
+        raise WireError(f"{len(data)} bytes, expected at most {limit}")
+    try:
+        return adapter.validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part)[:100] for part in first["loc"]) or "document"
+        raise WireError(f"{where}: {first['msg']}") from None

@@ -1,0 +1,105 @@
+"""Only our own messages are taken for messages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotlight.activator.values import Demand, FunctionId
+from pilotlight.platform.link.wire import (
+    Answer,
+    Lost,
+    Ready,
+    Report,
+    Shares,
+    WireError,
+    decode_answer,
+    decode_report,
+    encode_answer,
+    encode_report,
+)
+
+CHAT = FunctionId("team-a", "chat")
+
+labels = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
+functions = st.builds(FunctionId, labels, labels)
+names = st.text(min_size=1, max_size=20)
+counts = st.integers(0, 10**9)
+moments = st.floats(0, 4e9)
+demands = st.builds(Demand, counts, counts, counts, moments, st.lists(st.tuples(names, counts), max_size=3).map(tuple))
+reports = st.builds(
+    Report,
+    activator=names,
+    started_at=moments,
+    sequence=counts,
+    sent_at=moments,
+    full=st.booleans(),
+    demands=st.dictionaries(functions, demands, max_size=4),
+    gone=st.lists(functions, max_size=3).map(tuple),
+    woken=st.lists(functions, max_size=3).map(tuple),
+    lost=st.lists(st.builds(Lost, functions, names, st.text(max_size=50)), max_size=3).map(tuple),
+    ready=st.lists(st.builds(Ready, functions, names), max_size=3).map(tuple),
+    causes=st.dictionaries(functions, names, max_size=3),
+)
+answers = st.builds(Answer, names, st.booleans(), st.integers(1, 100), st.dictionaries(functions, counts, max_size=4))
+
+
+@given(reports)
+def test_a_report_arrives_as_it_was_sent(report: Report) -> None:
+    assert decode_report(encode_report(report)) == report
+
+
+@given(answers)
+def test_an_answer_arrives_as_it_was_sent(answer: Answer) -> None:
+    assert decode_answer(encode_answer(answer)) == answer
+
+
+def document(**changes: Any) -> bytes:
+    demand = Demand(1, 2, 3, 4.0, (("pod-1", 2),))
+    report = Report("a-1", 1.0, 1, 2.0, full=True, demands={CHAT: demand}, lost=(Lost(CHAT, "pod-1", "died"),))
+    return json.dumps({**json.loads(encode_report(report)), **changes}).encode()
+
+
+DEMAND = {"queued": 1, "in_flight": 2, "arrived_total": 3, "last_active": 4.0, "per_replica": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"extra": 1}, "extra"),
+        ({"sequence": "1"}, "sequence"),
+        ({"sequence": -1}, "sequence"),
+        ({"full": 1}, "full"),
+        ({"activator": ""}, "activator"),
+        ({"activator": "x" * 254}, "activator"),
+        ({"demands": {"chat": DEMAND}}, "demands.chat"),
+        ({"demands": {"team-a/../x": DEMAND}}, "demands"),
+        ({"demands": {"team-a/chat": {**DEMAND, "queued": -1}}}, "demands.team-a/chat"),
+        ({"demands": {"team-a/chat": {**DEMAND, "more": 1}}}, "more"),
+        ({"demands": {"team-a/chat": {**DEMAND, "per_replica": [["r", -1]]}}}, "demands.team-a/chat"),
+        ({"demands": {"team-a/chat": {**DEMAND, "last_active": float("nan")}}}, "last_active"),
+        ({"lost": [{"function": "team-a/chat", "replica": "r", "reason": "x" * 501}]}, "lost.0.reason"),
+        ({"ready": [{"function": "team-a/chat"}]}, "ready.0.replica"),
+    ],
+)
+def test_what_is_not_a_report_is_refused_with_its_place(changes: dict[str, Any], where: str) -> None:
+    with pytest.raises(WireError, match=where):
+        decode_report(document(**changes))
+
+
+def test_a_message_beyond_the_bound_is_not_parsed() -> None:
+    with pytest.raises(WireError, match="expected at most"):
+        decode_answer(b" " * (8 * 2**20 + 1))
+
+
+def test_a_function_without_a_share_of_its_own_is_split_evenly_and_never_shut() -> None:
+    shares = Shares(3, {CHAT: 7})
+    other = FunctionId("team-a", "other")
+    assert shares.bound(CHAT, 1000) == 7
+    assert shares.bound(other, 1000) == 333
+    assert shares.bound(other, 2) == 1
+    assert Shares().bound(other, 1000) == 1000
