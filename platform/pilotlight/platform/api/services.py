@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from pilotlight.activator.values import Caller, Clock, Demand, FunctionId
 from pilotlight.platform.control.cluster import Cluster
-from pilotlight.platform.control.deploying import Deployer
+from pilotlight.platform.control.deploying import Applied
 from pilotlight.platform.control.errors import MissingError, UnavailableError
 from pilotlight.platform.control.state import Known
 from pilotlight.platform.database.functions import Functions
@@ -16,6 +16,7 @@ from pilotlight.platform.database.records import Records
 from pilotlight.platform.database.replicas import Replicas
 from pilotlight.platform.database.usage import UsageRows
 from pilotlight.platform.keys import Keyring
+from pilotlight.platform.manifest import Function as Manifest
 from pilotlight.platform.shelf import Shelf
 from pilotlight.platform.values import Function
 
@@ -32,6 +33,14 @@ class Loop(Protocol):
         """Raises TimeoutError."""
 
 
+class Deploys(Protocol):
+    """Blocking; see `control.deploying.Deployer`."""
+
+    def apply(self, manifests: Sequence[Manifest], caller: Caller) -> tuple[Applied, ...]: ...
+
+    def delete(self, function: FunctionId, caller: Caller) -> None: ...
+
+
 @dataclass(frozen=True)
 class Services:
     """One platform's parts."""
@@ -41,7 +50,7 @@ class Services:
     records: Records
     usage: UsageRows
     keyring: Keyring
-    deployer: Deployer
+    deployer: Deploys
     shelf: Shelf
     cluster: Cluster
     loop: Loop

@@ -50,8 +50,10 @@ class Writer:
             try:
                 await asyncio.to_thread(what, *arguments)
             except DatabaseError as error:
-                self._failed(error)
-                return
+                if not error.refused:
+                    self._failed(error)
+                    return
+                log.error("database refuses a write; it is dropped", error=str(error))
             self._waiting.popleft()
             if self._failures:
                 log.info("database is back", waiting=len(self._waiting))

@@ -1,0 +1,192 @@
+"""`pilotlight operator`: waits to lead, leads until it is told to end or loses the lease, and says how it is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from pilotlight.platform.clock import SystemClock
+from pilotlight.platform.database.connection import DatabaseError
+from pilotlight.platform.kubernetes.api import Api
+from pilotlight.platform.kubernetes.election import Election
+from pilotlight.platform.kubernetes.errors import KubernetesError, NotFoundError
+from pilotlight.platform.kubernetes.kinds import POD
+from pilotlight.platform.kubernetes.leader import Leader
+from pilotlight.platform.kubernetes.settings import OperatorSettings
+from pilotlight.platform.kubernetes.trust import Trust
+from pilotlight.platform.link.server import LinkServer, link_server
+from pilotlight.platform.link.tls import server_context
+
+LEASE = "pilotlight-operator"
+LEADER_LABEL = "pilotlight.dev/leader"
+"""On the pod that leads; the Service `pilotlight-control` goes to it."""
+RETRY_SECONDS = 2.0
+RENEW_SECONDS = 3600.0
+"""Between two looks at the certificates."""
+
+log = structlog.get_logger(__name__)
+
+
+class LostError(Exception):
+    """Another operator may lead now."""
+
+
+class Operator:
+    """One process."""
+
+    def __init__(self, settings: OperatorSettings, api: Api) -> None:
+        self._settings = settings
+        self._api = api
+        self._clock = SystemClock()
+        self._won, self._lost, self._ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._state = "waits to lead"
+        self._trust = Trust(api, settings.namespace, settings.state / "tls", _names(settings.namespace), self._clock)
+
+    async def run(self) -> None:
+        """Until a signal. Raises LostError."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._ended.set)
+        health = _health_server(self._health, self._settings.host, self._settings.health_port)
+        serving = asyncio.create_task(health.serve())
+        election = Election(
+            self._api,
+            self._settings.namespace,
+            LEASE,
+            self._settings.pod_name,
+            self._clock,
+            _from_thread(loop, self._won.set),
+            _from_thread(loop, self._lost.set),
+        )
+        try:
+            await self._label(None)
+            election.start()
+            if await _first(self._won, self._ended) is self._won:
+                await self._lead()
+        finally:
+            await asyncio.to_thread(election.close)
+            health.should_exit = True
+            await serving
+
+    async def _lead(self) -> None:
+        leader = await self._begun()
+        if leader is None:
+            return
+        listener = _listen(self._settings.host, self._settings.control_port)
+        server = link_server(leader.app(), server_context(self._settings.state / "tls"))
+        work = asyncio.create_task(self._work(leader, server, listener))
+        try:
+            await self._label("true")
+            self._state = "leads"
+            await asyncio.wait(
+                [work, *map(asyncio.create_task, (self._lost.wait(), self._ended.wait()))],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if work.done():
+                work.result()
+            if self._lost.is_set():
+                raise LostError
+        finally:
+            self._state = "ends"
+            with suppress(KubernetesError):
+                await self._label(None)
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            await leader.close()
+
+    async def _begun(self) -> Leader | None:
+        """A leader with everything read; what it needs may be away for a while. None: told to end before."""
+        while not self._ended.is_set() and not self._lost.is_set():
+            try:
+                await asyncio.to_thread(self._trust.refresh)
+                leader = await asyncio.to_thread(Leader, self._settings, self._api)
+                await leader.start(asyncio.get_running_loop())
+                return leader
+            except (DatabaseError, KubernetesError) as error:
+                self._state = f"waits: {error}"
+                log.error("cannot lead yet", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+        return None
+
+    async def _work(self, leader: Leader, server: LinkServer, listener: socket.socket) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(leader.run())
+            tasks.create_task(server.serve(sockets=[listener]))
+            tasks.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                await asyncio.to_thread(self._trust.refresh)
+            except KubernetesError as error:
+                log.error("certificates could not be looked at", error=str(error))
+
+    async def _label(self, value: str | None) -> None:
+        """So that the Service leads here, or no more; outside of a cluster there is no pod of ours."""
+        body = {"metadata": {"labels": {LEADER_LABEL: value}}}
+        try:
+            await asyncio.to_thread(self._api.patch, POD, self._settings.namespace, self._settings.pod_name, body)
+        except NotFoundError:
+            log.info("no pod of this name; the Service must lead here by other means", pod=self._settings.pod_name)
+
+    def _health(self) -> str:
+        return self._state
+
+
+async def serve(settings: OperatorSettings) -> None:
+    """Raises LostError, KubernetesError."""
+    os.umask(0o077)
+    await Operator(settings, Api.connect()).run()
+
+
+def _names(namespace: str) -> tuple[str, ...]:
+    """Under which activators call whoever leads."""
+    service = f"pilotlight-control.{namespace}.svc"
+    return (service, f"{service}.cluster.local", "pilotlight-control", "localhost", "127.0.0.1")
+
+
+def _from_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Callable[[], None]:
+    def poke() -> None:
+        loop.call_soon_threadsafe(call)
+
+    return poke
+
+
+async def _first(*events: asyncio.Event) -> asyncio.Event:
+    tasks = {asyncio.create_task(event.wait()): event for event in events}
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    return tasks[done.pop()]
+
+
+def _health_server(state: Callable[[], str], host: str, port: int) -> LinkServer:
+    async def healthy(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def ready(_: Request) -> Response:
+        return PlainTextResponse(f"{state()}\n")
+
+    app = Starlette(routes=[Route("/healthz", healthy), Route("/readyz", ready)])
+    config = uvicorn.Config(app, host=host, port=port, lifespan="off", access_log=False, log_config=None, ws="none")
+    return LinkServer(config)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(1024)
+    return listener
