@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from pilotlight.activator.values import Clock, FunctionId
 from pilotlight.platform.database.connection import Database
-from pilotlight.platform.database.records import Keys
-from pilotlight.platform.keys import Keyring
+from pilotlight.platform.database.records import Keys, Records
+from pilotlight.platform.keys import Keyring, SecretError
 
 CHAT = FunctionId("team-a", "chat")
 
@@ -48,12 +51,11 @@ def test_a_revoked_key_opens_nothing_from_then_on(ring: Keyring) -> None:
     assert ring.list()[0].revoked_at is not None
 
 
-def test_keys_outlive_a_restart_and_the_secret_is_nowhere(
-    ring: Keyring, database: Database, clock: Clock, tmp_path: Path
-) -> None:
+def test_keys_outlive_a_restart_and_the_secret_is_nowhere(sqlite: Database, clock: Clock, tmp_path: Path) -> None:
+    ring = Keyring(Keys(sqlite), clock)
     _, secret = ring.create("ci")
 
-    assert Keyring(Keys(database), clock).authenticate(secret) is not None
+    assert Keyring(Keys(sqlite), clock).authenticate(secret) is not None
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert secret.encode() not in kept
     assert "hash" not in repr(ring.list()[0])
@@ -80,3 +82,75 @@ def test_a_lost_admin_key_file_is_made_anew(ring: Keyring, tmp_path: Path) -> No
     path.unlink()
 
     assert ring.ensure_admin(path) != first
+
+
+def test_what_one_process_makes_and_revokes_reaches_the_others_with_a_refresh(
+    ring: Keyring, database: Database, clock: Clock
+) -> None:
+    other = Keyring(Keys(database), clock)
+    record, secret = ring.create("ci", namespaces=["team-a"])
+    assert other.authenticate(secret) is None
+
+    assert other.refresh()
+    assert other.authenticate(secret) == ring.authenticate(secret)
+
+    ring.revoke(record.id)
+    assert other.refresh()
+    assert other.authenticate(secret) is None
+
+
+def test_the_keys_read_last_stay_in_force_while_the_database_is_away(postgres: Any, clock: Clock) -> None:
+    database = Database(postgres.ready())
+    ring = Keyring(Keys(database), clock)
+    record, secret = ring.create("ci")
+    postgres.stop()
+    try:
+        with capture_logs() as said:
+            assert [ring.refresh(), ring.refresh()] == [False, False]
+        late = Keyring(Keys(database), clock)
+        assert not late.known
+    finally:
+        postgres.start()
+
+    assert [entry["log_level"] for entry in said] == ["error"]
+    assert ring.known
+    assert ring.authenticate(secret) is not None
+    assert late.refresh()
+    assert late.known
+    assert late.authenticate(secret) is not None
+    late.revoke(record.id)
+    assert ring.refresh()
+    assert ring.authenticate(secret) is None
+    database.close()
+
+
+def test_a_given_secret_is_the_admin_of_every_process_and_has_one_key(database: Database, clock: Clock) -> None:
+    secret = "given-by-the-cluster-4711"
+    rings = [Keyring(Keys(database), clock) for _ in range(4)]
+
+    with ThreadPoolExecutor(len(rings)) as threads:
+        list(threads.map(lambda ring: ring.put_admin(secret), rings))
+
+    callers = [ring.authenticate(secret) for ring in rings]
+    assert all(caller is not None and caller.admin for caller in callers)
+    assert len(rings[0].list()) == 1
+    assert [entry.action for entry in Records(database).audit()] == ["create key"]
+
+
+@pytest.mark.parametrize("secret", ["", "short", "x" * 23, "x" * 201])
+def test_a_secret_that_is_no_secret_is_refused_without_quoting_it(ring: Keyring, secret: str) -> None:
+    with pytest.raises(SecretError) as caught:
+        ring.put_admin(secret)
+
+    assert not secret or secret not in str(caught.value)
+    assert ring.list() == ()
+
+
+def test_a_given_secret_that_was_revoked_stays_so(ring: Keyring) -> None:
+    secret = "given-by-the-cluster-4711"
+    ring.put_admin(secret)
+    ring.revoke(ring.list()[0].id)
+
+    with pytest.raises(SecretError, match="give another secret"):
+        ring.put_admin(secret)
+    assert ring.authenticate(secret) is None

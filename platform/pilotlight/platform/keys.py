@@ -14,12 +14,23 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+import structlog
+
 from pilotlight.activator.values import Caller, Clock, FunctionId
+from pilotlight.platform.database.connection import DatabaseError
 from pilotlight.platform.database.records import Keys
 from pilotlight.platform.values import KeyRecord
 
 SECRET_LIMIT = 200
 """Longest secret that is looked at, characters."""
+SECRET_LEAST = 24
+"""Shortest one that may be given, characters: its hash must not be worth guessing at."""
+
+log = structlog.get_logger(__name__)
+
+
+class SecretError(ValueError):
+    """A secret that cannot be an admin key's; never quotes it."""
 
 
 def make_secret() -> str:
@@ -31,12 +42,37 @@ class Keyring:
     """The keys in force; implements the activator's `Authenticator`."""
 
     def __init__(self, keys: Keys, clock: Clock) -> None:
+        """Without its database it knows no key until a `refresh` succeeds, see `known`."""
         self._keys = keys
         self._clock = clock
         self._callers: dict[str, tuple[str, Caller]] = {}
+        self._version: tuple[int, int] | None = None
+        self._away = False
         # A list read before another thread's change must not replace the one read after it.
         self._lock = threading.Lock()
-        self._load()
+        self.refresh()
+
+    @property
+    def known(self) -> bool:
+        """Whether the keys were ever read: before, nobody can be told that a key is wrong."""
+        return self._version is not None
+
+    def refresh(self) -> bool:
+        """Take in what other processes made and revoked; blocks, to be called every few seconds.
+
+        False: the database is away, and the keys read last stay in force.
+        """
+        try:
+            with self._lock:
+                if self._keys.version() != self._version:
+                    self._load()
+        except DatabaseError as error:
+            if not self._away:
+                log.error("keys cannot be read; those known stay in force", error=str(error))
+            self._away = True
+            return False
+        self._away = False
+        return True
 
     def authenticate(self, secret: str) -> Caller | None:
         """The caller that a secret stands for; None: unknown or revoked."""
@@ -92,8 +128,27 @@ class Keyring:
         _write_private(path, secret + "\n")
         return secret
 
+    def put_admin(self, secret: str) -> None:
+        """Let a given secret in as an admin key; several processes may ask for the same one at once.
+
+        Raises SecretError when it is too short or long, or when its key was revoked, and DatabaseError.
+        """
+        if not SECRET_LEAST <= len(secret) <= SECRET_LIMIT:
+            raise SecretError(f"the admin key has {len(secret)} characters: expected {SECRET_LEAST} to {SECRET_LIMIT}")
+        digest = _hash(secret)
+        record = KeyRecord(f"key-{digest[:12]}", "admin", digest, self._clock.now(), admin=True)
+        with self._lock:
+            self._keys.put(record)
+            self._load()
+        caller = self.authenticate(secret)
+        if caller is None or not caller.admin:
+            raise SecretError(f"the admin key given ({record.id}) was revoked or is no admin's: give another secret")
+
     def _load(self) -> None:
+        # The version first: what comes between the two is read again.
+        version = self._keys.version()
         records = self._keys.all()
+        self._version = version
         self._callers = {record.hash: (record.hash, _caller(record)) for record in records if not record.revoked_at}
 
 

@@ -105,7 +105,7 @@ def test_a_replica_lives_until_it_ended(database: Database) -> None:
 
 
 def test_a_replica_needs_its_revision(database: Database) -> None:
-    with pytest.raises(DatabaseError, match="FOREIGN KEY"):
+    with pytest.raises(DatabaseError, match=r"(?i)foreign key"):
         Replicas(database).add(ReplicaRecord("r1", CHAT, "chat-00009", 1.0))
 
 
@@ -202,6 +202,60 @@ def test_a_count_never_goes_back(database: Database) -> None:
     rows.write([replace(running, completion_tokens=3)])
 
     assert rows.rows(UsageFilter())[0].completion_tokens == 9
+
+
+def test_a_writer_that_ends_closes_its_own_rows_alone(database: Database) -> None:
+    rows = UsageRows(database)
+    mine = Usage("r1", "key-1", CHAT, "chat-00001", 1.0, completion_tokens=3)
+    rows.write([mine, replace(mine, request="r2", outcome="ok")], "writer-1")
+    rows.write([replace(mine, request="r3")], "writer-2")
+
+    assert rows.close_running("writer-1", "ended") == 1
+    assert rows.close_running("writer-1", "ended") == 0
+
+    assert outcomes(rows) == {"r1": "unknown", "r2": "ok", "r3": "running"}
+
+
+def test_a_writer_not_heard_of_for_long_is_given_up_once(database: Database) -> None:
+    rows = UsageRows(database)
+    running = Usage("r1", "key-1", CHAT, "chat-00001", 1.0)
+    rows.seen("gone", 100.0)
+    rows.write([running], "gone")
+    rows.seen("alive", 390.0)
+    rows.write([replace(running, request="r2")], "alive")
+
+    assert rows.close_abandoned(400.0, "lost", 300.0) == 0
+    assert rows.close_abandoned(401.0, "lost", 300.0) == 1
+    assert rows.close_abandoned(402.0, "lost", 300.0) == 0
+
+    assert outcomes(rows) == {"r1": "unknown", "r2": "running"}
+    assert {row.reason for row in rows.rows(UsageFilter()) if row.request == "r1"} == {"lost"}
+
+
+def test_a_writer_that_was_given_up_has_the_last_word(database: Database) -> None:
+    rows = UsageRows(database)
+    streaming = Usage("r1", "key-1", CHAT, "chat-00001", 1.0, completion_tokens=3)
+    rows.write([streaming], "late")
+    rows.close_abandoned(1000.0, "lost")
+    rows.write([replace(streaming, completion_tokens=2)], "late")
+    assert outcomes(rows) == {"r1": "unknown"}
+
+    final = replace(streaming, completion_tokens=9, outcome="ok", status=200)
+    rows.write([final], "late")
+    rows.close_abandoned(2000.0, "lost")
+
+    assert rows.rows(UsageFilter()) == (final,)
+
+
+def test_what_a_caller_wrote_is_kept_without_what_no_database_takes(database: Database) -> None:
+    rows = UsageRows(database)
+    rows.write([Usage("r1", "key-1", CHAT, "chat-00001", 1.0, reason="a\0b \ud800 é", outcome="rejected")])
+
+    assert rows.rows(UsageFilter())[0].reason == "a\ufffdb ? é"
+
+
+def outcomes(rows: UsageRows) -> dict[str, str]:
+    return {row.request: row.outcome for row in rows.rows(UsageFilter())}
 
 
 def test_decisions_and_audit_come_newest_first(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""The ledger with a real SQLite file: what is written, what survives a crash at any byte, what is never doubled."""
+"""The ledger with a real database: what is written, what survives a crash at any byte, what is never doubled."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from pilotlight.activator.values import FunctionId, Usage
 from pilotlight.platform.database.connection import Database
 from pilotlight.platform.database.usage import UsageFilter, UsageRows
-from pilotlight.platform.ledger.journal import Journal, JournalError
+from pilotlight.platform.ledger.journal import JournalError
 from pilotlight.platform.ledger.ledger import Ledger
 from pilotlight.platform.ledger.lines import decode, encode, fold
 
@@ -63,6 +67,7 @@ def test_what_did_not_end_is_unknown_with_its_last_checkpoint(tmp_path: Path, ro
     ledger.finished(usage("done", outcome="ok"))
 
     again = Ledger(tmp_path / "ledger", rows, NEVER)
+    again.flush()
 
     found = by_request(rows)
     assert {name: row.outcome for name, row in found.items()} == {
@@ -71,12 +76,11 @@ def test_what_did_not_end_is_unknown_with_its_last_checkpoint(tmp_path: Path, ro
         "done": "ok",
     }
     assert (found["streaming"].prompt_tokens, found["streaming"].completion_tokens) == (3, 7)
-    assert again.replayed == (3, 2, 0)
     again.close()
     ledger._stop.set()  # noqa: SLF001  # stands for the killed process
 
 
-def test_kill_9_loses_no_admitted_request(tmp_path: Path, rows: UsageRows) -> None:
+def test_kill_9_loses_no_admitted_request(tmp_path: Path, sqlite: Database) -> None:
     program = textwrap.dedent("""
         import os, signal, sys
         from pathlib import Path
@@ -97,6 +101,7 @@ def test_kill_9_loses_no_admitted_request(tmp_path: Path, rows: UsageRows) -> No
     )
     assert done.returncode == -signal.SIGKILL
 
+    rows = UsageRows(sqlite)
     Ledger(tmp_path / "ledger", rows, NEVER).close()
 
     found = by_request(rows)
@@ -119,24 +124,89 @@ def test_the_oldest_waiting_request_is_the_cause_of_a_start(tmp_path: Path, rows
 
 def test_the_journal_is_cut_behind_the_database(tmp_path: Path, rows: UsageRows) -> None:
     ledger = Ledger(tmp_path / "ledger", rows, NEVER)
-    ledger._journal = Journal(tmp_path / "ledger", segment_bytes=2000)  # noqa: SLF001
     for number in range(100):
         ledger.admitted(usage(f"r{number}"))
         ledger.finished(usage(f"r{number}", outcome="ok"))
+    assert ledger.spooled > 0
     ledger.flush()
 
-    assert sum(path.stat().st_size for path in (tmp_path / "ledger").iterdir()) == 0
+    assert ledger.spooled == sum(path.stat().st_size for path in (tmp_path / "ledger").iterdir()) == 0
     assert len(by_request(rows)) == 100
     ledger.close()
 
 
-def test_half_a_surrogate_pair_in_a_reason_holds_up_no_row(tmp_path: Path, rows: UsageRows) -> None:
-    ledger = Ledger(tmp_path / "ledger", rows, NEVER)
-    ledger.finished(usage("r1", outcome="rejected", reason="role is '\ud800'"))
-    ledger.finished(usage("r2", outcome="ok"))
+def test_a_full_journal_takes_the_ends_of_what_runs_and_nothing_else(tmp_path: Path, rows: UsageRows) -> None:
+    ledger = Ledger(tmp_path / "ledger", rows, NEVER, spool_bytes=10_000)
+    running: list[str] = []
+
+    def fill() -> None:
+        for number in count():
+            ledger.admitted(usage(f"r{number}"))
+            running.append(f"r{number}")
+
+    with capture_logs() as said, pytest.raises(JournalError, match="full"):
+        fill()
+    full = ledger.spooled
+    for _ in range(10):
+        ledger.checkpoint([usage(name, replica="x", completion_tokens=1) for name in running])
+        ledger.finished(usage("refused", outcome="rejected"))
+    assert ledger.spooled == full <= 10_000
+
+    for name in running:
+        ledger.finished(usage(name, replica="x", completion_tokens=2, outcome="ok"))
+    assert ledger.spooled > 10_000
+    with pytest.raises(JournalError):
+        ledger.admitted(usage("late"))
+    ledger.flush()
+    ledger.admitted(usage("after"))
     ledger.close()
 
-    assert {name: row.reason for name, row in by_request(rows).items()} == {"r1": "role is '?'", "r2": ""}
+    found = by_request(rows)
+    assert len(running) > 5
+    assert set(found) == {*running, "refused", "after"}
+    assert all(found[name].completion_tokens == 2 for name in running)
+    assert [entry["event"] for entry in said] == ["ledger takes no request"]
+
+
+def test_the_start_of_one_writer_leaves_what_runs_at_another(tmp_path: Path, rows: UsageRows) -> None:
+    first = Ledger(tmp_path / "first", rows, NEVER)
+    first.admitted(usage("r1"))
+    first.flush()
+
+    second = Ledger(tmp_path / "second", rows, 0.01)
+    second.admitted(usage("r2"))
+    second.close()
+
+    assert {name: row.outcome for name, row in by_request(rows).items()} == {"r1": "running", "r2": "unknown"}
+    first.finished(usage("r1", outcome="ok"))
+    first.close()
+    assert by_request(rows)["r1"].outcome == "ok"
+
+
+def test_what_a_lost_writer_left_is_closed_by_the_others(
+    tmp_path: Path, rows: UsageRows, until: Callable[[Callable[[], bool], str], None]
+) -> None:
+    rows.seen("lost", 1.0)
+    rows.write([usage("r1")], "lost")
+
+    ledger = Ledger(tmp_path / "ledger", rows, 0.01)
+
+    until(lambda: by_request(rows)["r1"].outcome == "unknown", "closing what was abandoned")
+    ledger.close()
+
+
+def test_a_row_that_the_database_refuses_holds_up_no_other(tmp_path: Path, postgres: Any) -> None:
+    database = Database(postgres.ready())
+    ledger = Ledger(tmp_path / "ledger", UsageRows(database), NEVER)
+    for number in range(20):
+        ledger.finished(usage("long" * 100 if number == 7 else f"r{number}", outcome="ok"))
+    with capture_logs() as said:
+        ledger.close()
+
+    assert set(by_request(UsageRows(database))) == {f"r{number}" for number in range(20) if number != 7}
+    assert [entry["event"] for entry in said] == ["ledger row refused by the database"]
+    assert list((tmp_path / "ledger").iterdir()) == []
+    database.close()
 
 
 def test_an_admission_that_cannot_be_written_is_refused(tmp_path: Path, rows: UsageRows) -> None:

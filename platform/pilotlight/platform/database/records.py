@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from pilotlight.activator.values import FunctionId
-from pilotlight.platform.database.connection import Database
+from pilotlight.platform.database.connection import Database, insert_new
 from pilotlight.platform.database.schema import audit, decisions, keys
 from pilotlight.platform.values import AuditRecord, DecisionRecord, KeyRecord
 
@@ -28,12 +28,26 @@ class Keys:
             rows = connection.execute(select(keys).order_by(keys.c.created_at, keys.c.id)).mappings().all()
         return tuple(_key(row) for row in rows)
 
+    def version(self) -> tuple[int, int]:
+        """Differs from an earlier one when a key was made or revoked since; keys are never deleted."""
+        query = select(func.count(), func.count(keys.c.revoked_at)).select_from(keys)
+        with self._database.read() as connection:
+            made, revoked = connection.execute(query).one()
+        return made, revoked
+
+    def put(self, record: KeyRecord) -> bool:
+        """Add it for the platform, with its audit row; False: it is there, revoked or not."""
+        with self._database.write() as connection:
+            done = insert_new(connection, keys, _key_values(record))
+            if done:
+                insert_audit(connection, _made(record, ""))
+            return done
+
     def add(self, record: KeyRecord, by: str) -> None:
         """With its audit row; `by` is the key that asked for it, empty: the platform itself."""
-        detail = {"name": record.name, "admin": record.admin}
         with self._database.write() as connection:
             connection.execute(insert(keys), [_key_values(record)])
-            insert_audit(connection, AuditRecord(record.created_at, by, "create key", record.id, detail))
+            insert_audit(connection, _made(record, by))
 
     def revoke(self, key: str, now: float, by: str) -> bool:
         """With its audit row. False: there is none, or it is revoked already."""
@@ -87,6 +101,10 @@ def insert_audit(connection: Connection, record: AuditRecord) -> None:
     """In the transaction of what it tells of, so that neither is there without the other."""
     values = {"at": record.at, "key": record.key, "action": record.action, "target": record.target[:200]}
     connection.execute(insert(audit), [{**values, "detail": dict(record.detail)}])
+
+
+def _made(record: KeyRecord, by: str) -> AuditRecord:
+    return AuditRecord(record.created_at, by, "create key", record.id, {"name": record.name, "admin": record.admin})
 
 
 def _key_values(record: KeyRecord) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, RowMapping, Select, case, func, insert, se
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.platform.database.connection import Database, upsert
+from pilotlight.platform.database.renaming import rename
 from pilotlight.platform.database.schema import replica_intervals, replicas, start_phases
 from pilotlight.platform.database.usage import UsageFilter
 from pilotlight.platform.values import Desired, Interval, ReplicaRecord
@@ -57,6 +58,12 @@ class Replicas:
         changed = {"state": state, "message": message, "ended_at": ended_at}
         with self._database.write() as connection:
             connection.execute(update(replicas).where(replicas.c.id == replica).values(**changed))
+
+    def rename(self, old: str, new: str) -> None:
+        """The replica goes on under another name, with its past; one of that name is the same replica, seen again."""
+        if old != new:
+            with self._database.write() as connection:
+                rename(connection, old, new)
 
     def write_intervals(self, intervals: Sequence[Interval]) -> None:
         """Insert, or move the end of those already there."""

@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     Float,
     ForeignKeyConstraint,
     Index,
@@ -16,9 +17,31 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy.types import TypeDecorator
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest of `migrations/versions/`; a database that has it is opened as it is."""
+
+
+class Words(TypeDecorator[str]):
+    """Text that may quote a caller: what a database cannot keep of it is replaced."""
+
+    impl: type[String] = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - the base's
+        """JSON may hold half a surrogate pair, which is no UTF-8, and NUL, which PostgreSQL refuses."""
+        if value is None:
+            return None
+        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+class ShortWords(Words):
+    """The same with a length."""
+
+    impl = String
+    cache_ok = True
+
 
 metadata = MetaData(
     naming_convention={
@@ -68,7 +91,7 @@ replicas = Table(
     Column("created_at", Float, nullable=False),
     Column("desired", String(16), nullable=False),
     Column("state", String(16), nullable=False),
-    Column("message", Text, nullable=False),
+    Column("message", Words, nullable=False),
     Column("cpus", JSON, nullable=False),
     Column("devices", JSON, nullable=False),
     Column("caused_by", String(40), nullable=False),
@@ -81,7 +104,7 @@ keys = Table(
     "keys",
     metadata,
     Column("id", String(40), primary_key=True),
-    Column("name", String(120), nullable=False),
+    Column("name", ShortWords(120), nullable=False),
     Column("hash", String(64), nullable=False, unique=True),
     Column("created_at", Float, nullable=False),
     Column("namespaces", JSON),
@@ -111,11 +134,19 @@ usage = Table(
     Column("cold", Boolean, nullable=False),
     Column("outcome", String(16), nullable=False),
     Column("status", Integer, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", Words, nullable=False),
+    Column("writer", String(40), nullable=False, server_default=""),
     Index("ix_usage_function", "namespace", "function", "admitted_at"),
     Index("ix_usage_key", "key", "admitted_at"),
     Index("ix_usage_outcome", "outcome"),
     Index("ix_usage_admitted_at", "admitted_at"),
+)
+
+writers = Table(
+    "writers",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("seen_at", Float, nullable=False),
 )
 
 replica_intervals = Table(
@@ -143,7 +174,7 @@ decisions = Table(
     Column("revision", String(80), nullable=False),
     Column("desired", Integer, nullable=False),
     Column("reason", String(40), nullable=False),
-    Column("sentence", Text, nullable=False),
+    Column("sentence", Words, nullable=False),
     Column("inputs", JSON, nullable=False),
     Index("ix_decisions_function", "namespace", "function", "at"),
 )
@@ -155,7 +186,7 @@ audit = Table(
     Column("at", Float, nullable=False),
     Column("key", String(40), nullable=False),
     Column("action", String(40), nullable=False),
-    Column("target", String(200), nullable=False),
+    Column("target", ShortWords(200), nullable=False),
     Column("detail", JSON, nullable=False),
     Index("ix_audit_at", "at"),
 )

@@ -7,15 +7,29 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, case, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    case,
+    cast,
+    delete,
+    func,
+    select,
+    update,
+)
 
 from pilotlight.activator.values import FunctionId, Usage
 from pilotlight.platform.database.connection import Database, upsert
-from pilotlight.platform.database.schema import usage
+from pilotlight.platform.database.schema import usage, writers
 
 GROUPS = ("key", "function", "day")
 ROWS_LIMIT = 1000
 """Most rows that one query returns."""
+ABANDONED_SECONDS = 300.0
+"""A writer that was not heard of for so long is gone for good."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +49,31 @@ class UsageRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def write(self, rows: Sequence[Usage]) -> None:
+    def write(self, rows: Sequence[Usage], writer: str = "") -> None:
         """Upsert by request id; a final row is never changed again, a count never goes back."""
         with self._database.write() as connection:
-            upsert(connection, usage, [_values(row) for row in rows], where="usage")
+            upsert(connection, usage, [{**_values(row), "writer": writer} for row in rows], where="usage")
 
-    def close_running(self, reason: str) -> int:
-        """Whatever still runs has lost its process: outcome `unknown`. Returns how many."""
-        change = update(usage).where(usage.c.outcome == "running").values(outcome="unknown", reason=reason)
+    def seen(self, writer: str, now: float) -> None:
+        """The writer lives; to be said before its rows are written, and again well within `ABANDONED_SECONDS`."""
         with self._database.write() as connection:
-            return connection.execute(change).rowcount
+            upsert(connection, writers, [{"id": writer, "seen_at": now}])
+
+    def close_running(self, writer: str, reason: str) -> int:
+        """The writer has ended: what still runs in its name becomes `unknown`. Returns how many."""
+        with self._database.write() as connection:
+            connection.execute(delete(writers).where(writers.c.id == writer))
+            return _close(connection, usage.c.writer == writer, reason)
+
+    def close_abandoned(self, now: float, reason: str, after: float = ABANDONED_SECONDS) -> int:
+        """The same for every writer not heard of for `after` seconds. Returns how many rows.
+
+        Anybody may ask, several at once too. A writer that comes back after all has the last word on its rows.
+        """
+        gone = writers.c.seen_at < now - after
+        with self._database.write() as connection:
+            connection.execute(delete(writers).where(gone))
+            return _close(connection, usage.c.writer.not_in(select(writers.c.id)), reason)
 
     def rows(self, wanted: UsageFilter, limit: int = 100) -> tuple[Usage, ...]:
         """Newest first."""
@@ -58,17 +87,30 @@ class UsageRows:
         columns = {"key": (usage.c.key,), "function": (usage.c.namespace, usage.c.function), "day": (usage.c.day,)}[by]
         sums = (
             func.count().label("requests"),
-            *(func.sum(usage.c[name]).label(name) for name in SUMMED),
-            func.sum(_as_integer(usage.c.cold)).label("cold"),
-            *(func.sum(_as_integer(usage.c.outcome == name)).label(name) for name in OUTCOMES),
+            *(_count(usage.c[name]).label(name) for name in TOKENS),
+            *(func.sum(usage.c[name]).label(name) for name in SECONDS),
+            _count(_as_integer(usage.c.cold)).label("cold"),
+            *(_count(_as_integer(usage.c.outcome == name)).label(name) for name in OUTCOMES),
         )
         query = _filtered(select(*columns, *sums), wanted).group_by(*columns).order_by(*columns)
         with self._database.read() as connection:
             return tuple(dict(row) for row in connection.execute(query).mappings())
 
 
-SUMMED = ("prompt_tokens", "completion_tokens", "cached_tokens", "queue_seconds", "start_seconds", "serve_seconds")
+TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
+SECONDS = ("queue_seconds", "start_seconds", "serve_seconds")
+SUMMED = (*TOKENS, *SECONDS)
 OUTCOMES = ("ok", "cancelled", "rejected", "failed", "unknown")
+
+
+def _close(connection: Connection, whose: ColumnElement[bool], reason: str) -> int:
+    running = update(usage).where(usage.c.outcome == "running", whose)
+    return connection.execute(running.values(outcome="unknown", reason=reason)).rowcount
+
+
+def _count(column: Any) -> ColumnElement[int]:
+    # PostgreSQL adds up whole numbers to decimal ones.
+    return cast(func.sum(column), BigInteger)
 
 
 def _as_integer(condition: Any) -> Any:
@@ -107,11 +149,10 @@ def _values(row: Usage) -> dict[str, Any]:
         "cold": row.cold,
         "outcome": row.outcome,
         "status": row.status,
-        # It may quote a caller, whose JSON may hold half a surrogate pair: no database takes that.
-        "reason": row.reason.encode("utf-8", "replace").decode(),
+        "reason": row.reason,
     }
 
 
 def _usage(row: RowMapping) -> Usage:
-    values = {name: row[name] for name in row if name not in ("namespace", "function", "day")}
+    values = {name: row[name] for name in row if name not in ("namespace", "function", "day", "writer")}
     return Usage(function=FunctionId(row["namespace"], row["function"]), **values)
