@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pilotlight.platform.kubernetes.api import Api
     from pilotlight.platform.kubernetes.kinds import Object
 
+LINE = 200
+"""Characters of a line of progress; an error at the end has all of it."""
 PORT_FORWARD = "kubectl -n pilotlight-system port-forward service/pilotlight-activator 8080:80"
 READ_KEY = "kubectl -n pilotlight-system get secret pilotlight-admin -o jsonpath={.data.key} | base64 -d"
 
@@ -118,7 +120,7 @@ def _install(installer: Installer, seconds: float, *, dry_run: bool, quiet: bool
 
     def told(seen: Rollout) -> None:
         if not quiet:
-            console.out(f"{'ready' if seen.done else 'waiting':<10} {seen}")
+            console.out(f"{'ready' if seen.done else 'waiting':<10} {seen}"[:LINE])
 
     with console.status("waiting for the Deployments") if console.is_terminal and not quiet else nullcontext():
         reached = installer.wait(seconds, told)

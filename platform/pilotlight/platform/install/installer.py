@@ -77,7 +77,7 @@ class Installer:
         while True:
             for name in names:
                 seen = self._look(name)
-                if last.get(name) != seen:
+                if str(last.get(name)) != str(seen):
                     told(seen)
                 last[name] = seen
             if all(seen.done for seen in last.values()):
