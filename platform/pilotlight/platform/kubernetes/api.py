@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -170,6 +171,15 @@ class Api:
     def raw(self, path: str) -> Object:
         """GET of any address, as `/version`."""
         return self._json("GET", path)
+
+    def date(self) -> float:
+        """The server's clock, Unix time in whole seconds."""
+        response = self._send("GET", "/version", {})
+        response.release_conn()
+        try:
+            return parsedate_to_datetime(response.headers["Date"]).timestamp()
+        except (KeyError, ValueError) as error:
+            raise UnreachableError("GET /version", 0, "BrokenAnswer", "the answer has no date") from error
 
     def close(self) -> None:
         self._client.close()
