@@ -7,15 +7,19 @@ from typing import Any
 
 from pilotlight.platform.kubernetes.nodes import GPU
 from pilotlight.platform.values import Template
+from pilotlight.runtime.podspec import (
+    COMMAND,
+    ENGINE_PORT,
+    HEALTH_TARGET,
+    SCRATCH_FOLDER,
+    SHARED_MEMORY_FOLDER,
+    USER_ID,
+)
 
-PORT = 8080
-USER = 65532
-SCRATCH = "/tmp"  # noqa: S108 - a volume of the pod's own
-SHARED_MEMORY = "/dev/shm"  # noqa: S108
 MILLI = 1000
 
 READINESS = {
-    "httpGet": {"path": "/health", "port": PORT},
+    "httpGet": {"path": HEALTH_TARGET, "port": ENGINE_PORT},
     "periodSeconds": 1,
     "timeoutSeconds": 5,
     "successThreshold": 1,
@@ -29,8 +33,8 @@ sending before the kubelet has looked. Five seconds, because an engine under ful
 
 CONFINED = {
     "runAsNonRoot": True,
-    "runAsUser": USER,
-    "runAsGroup": USER,
+    "runAsUser": USER_ID,
+    "runAsGroup": USER_ID,
     "readOnlyRootFilesystem": True,
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -69,16 +73,17 @@ def pod_spec(template: Template, image: str, environment: Mapping[str, str], sec
 def _container(template: Template, image: str, environment: Mapping[str, str], secret: str) -> dict[str, Any]:
     return {
         "image": image,
+        "command": list(COMMAND),
         "imagePullPolicy": "IfNotPresent",
         "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
         "envFrom": [{"secretRef": {"name": secret}}],
-        "ports": [{"containerPort": PORT}],
+        "ports": [{"containerPort": ENGINE_PORT}],
         "readinessProbe": READINESS,
         "resources": _resources(template),
         "securityContext": CONFINED,
         "volumeMounts": [
-            {"name": "scratch", "mountPath": SCRATCH},
-            {"name": "shared-memory", "mountPath": SHARED_MEMORY},
+            {"name": "scratch", "mountPath": SCRATCH_FOLDER},
+            {"name": "shared-memory", "mountPath": SHARED_MEMORY_FOLDER},
         ],
     }
 

@@ -22,8 +22,8 @@ from pilotlight.platform.kubernetes.kinds import (
 from pilotlight.platform.kubernetes.knative import names
 from pilotlight.platform.kubernetes.knative.podspec import pod_spec
 from pilotlight.platform.values import Policy, Revision
+from pilotlight.runtime.podspec import KEY_VARIABLE
 
-ENGINE_KEY = "PILOTLIGHT_ENGINE_KEY"
 LONGEST_RETENTION_SECONDS = 3600
 """Knative's own bound."""
 MOST_CONCURRENCY = 1000
@@ -129,7 +129,7 @@ def service_change(plan: PodPlan, current: Object) -> list[dict[str, Any]]:
 
 def revision_secret(plan: PodPlan, storage: Mapping[str, str]) -> dict[str, Any]:
     """What a revision's pods must not show: the engine key and, by AWS's names, how they reach the model store."""
-    values = {**storage, ENGINE_KEY: plan.revision.engine_key}
+    values = {**storage, KEY_VARIABLE: plan.revision.engine_key}
     return {
         "apiVersion": SECRET.api_version,
         "kind": SECRET.kind,
