@@ -334,3 +334,24 @@ async def test_demand_counts_what_waits_and_what_runs(stage: Stage, engine: Scri
         assert demand.last_active == stage.clock.now()
         for _ in posts:
             await (await engine.call()).answer({"usage": {}})
+
+
+async def test_a_bound_that_shrinks_evicts_nobody_and_holds_for_who_comes_next(
+    stage: Stage, engine: ScriptedEngine
+) -> None:
+    stage.update(queue_limit=3)
+    async with asyncio.TaskGroup() as group:
+        posts = [group.create_task(stage.status()) for _ in range(3)]
+        await stage.held(3)
+        stage.update(queue_limit=1)
+        assert stage.demand() == (3, 0)
+        assert (await stage.error())[1]["code"] == "queue_full"
+        stage.update(queue_limit=4)
+        posts.append(group.create_task(stage.status()))
+        await stage.held(4)
+        stage.update(queue_limit=0, replicas=(engine.replica(slots=5),))
+        posts.append(group.create_task(stage.status()))
+        for _ in posts:
+            call = await engine.call()
+            await call.answer({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
+    assert [post.result() for post in posts] == [200] * 5

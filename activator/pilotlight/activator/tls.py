@@ -97,7 +97,7 @@ def _context(host: str, certificate: Certificate) -> ssl.SSLContext:
         try:
             context.load_cert_chain(chain, key, password=_no_passphrase)
         except (ssl.SSLError, ValueError) as error:
-            raise BadCertificateError(host, _reason(error)) from error
+            raise BadCertificateError(host, _reason(certificate, error)) from error
     return context
 
 
@@ -106,12 +106,14 @@ def _no_passphrase() -> str:
     return ""
 
 
-def _reason(error: Exception) -> str:
-    reason = getattr(error, "reason", None) or str(error)
-    words = {
-        "KEY_VALUES_MISMATCH": "its key belongs to another certificate",
-        "NO_START_LINE": "there is no PEM block where one is expected",
-        "PEM_LIB": "the PEM text is malformed, or the key is not that of the certificate",
-        "BAD_DECRYPT": "its key has a passphrase",
-    }
-    return words.get(reason, reason.lower().replace("_", " "))
+def _reason(certificate: Certificate, error: Exception) -> str:
+    """In words: OpenSSL says `PEM lib` for most of these."""
+    if b"-----BEGIN CERTIFICATE-----" not in certificate.chain:
+        return "it has no `-----BEGIN CERTIFICATE-----`"
+    if b"PRIVATE KEY-----" not in certificate.key:
+        return "its key has no `-----BEGIN PRIVATE KEY-----`"
+    if b"ENCRYPTED" in certificate.key:
+        return "its key has a passphrase"
+    if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+        return "its key belongs to another certificate"
+    return f"its PEM is malformed ({error})"
