@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pilotlight.platform.embedded.machine import parse_devices
-from pilotlight.platform.settings import Settings, SettingsError, default_state, registry_address
+from pilotlight.platform.settings import Settings, SettingsError, allowed_buckets, default_state, registry_address
 from pilotlight.platform.statefolder import StateFolder, StateFolderError
 from pilotlight.recommender import Device
 
@@ -65,6 +65,18 @@ def test_the_state_folder(environment: dict[str, str], folder: str) -> None:
 )
 def test_where_models_are(registry: str, environment: dict[str, str], address: str) -> None:
     assert registry_address(Settings(state=Path("/x"), registry=registry), environment) == address
+
+
+@pytest.mark.parametrize(
+    ("told", "buckets"),
+    [
+        pytest.param("", set(), id="any"),
+        pytest.param("models", {"models"}, id="one"),
+        pytest.param(" models, team-a,,", {"models", "team-a"}, id="with spaces"),
+    ],
+)
+def test_which_buckets_may_hold_models(told: str, buckets: set[str]) -> None:
+    assert allowed_buckets({"PILOTLIGHT_BUCKETS": told}) == buckets
 
 
 def test_one_platform_per_folder(tmp_path: Path) -> None:

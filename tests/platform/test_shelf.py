@@ -82,3 +82,26 @@ def test_a_store_stays_open_until_many_others_were_asked_for(tmp_path: Path, mon
     for number in range(1, OPEN_STORES + 1):
         shelf.store(f"bucket-{number}")
     assert shelf.store("bucket-0") is not first
+
+
+def test_a_bucket_that_is_not_allowed_is_refused_with_the_setting(shelf: Shelf, tmp_path: Path) -> None:
+    bucket = fresh()
+    bound = Shelf("s3", tmp_path / "tokenizers", [bucket])
+
+    assert bound.address(bucket) == shelf.address(bucket)
+    with pytest.raises(RefusedError, match=r"'other' is not for models: PILOTLIGHT_BUCKETS"):
+        bound.address("other")
+    with pytest.raises(RefusedError, match="PILOTLIGHT_BUCKETS"):
+        bound.find(RegistryReference("other", "chat", None, "v1", None), ADMIN)
+
+
+@pytest.mark.usefixtures("shelf")
+def test_the_allowed_buckets_are_those_that_are_listed(model: Path, tmp_path: Path) -> None:
+    buckets = [fresh(), fresh(), fresh()]
+    for bucket in buckets[:2]:
+        store = S3Store(bucket, S3Options.from_environment())
+        store.ensure_bucket()
+        Registry(store, bucket).push(model, ModelRef(bucket, "chat", "v1"))
+    bound = Shelf("s3", tmp_path / "tokenizers", buckets[1:])
+
+    assert [entry.ref.bucket for entry in bound.entries([f"s3://{buckets[0]}/chat:v1"])] == [buckets[1]]

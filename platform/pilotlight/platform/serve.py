@@ -40,9 +40,10 @@ from pilotlight.platform.embedded.cluster import EmbeddedCluster
 from pilotlight.platform.embedded.machine import look
 from pilotlight.platform.keys import Keyring
 from pilotlight.platform.ledger.ledger import Ledger
+from pilotlight.platform.registry.errors import NotAllowedError
 from pilotlight.platform.registry.http import registry_routes
 from pilotlight.platform.registry.registry import Registry
-from pilotlight.platform.settings import Settings, registry_address
+from pilotlight.platform.settings import Settings, allowed_buckets, registry_address
 from pilotlight.platform.shelf import Shelf
 from pilotlight.platform.statefolder import StateFolder
 from pilotlight.platform.values import AuditRecord
@@ -90,7 +91,7 @@ class Platform:
         self.keyring = Keyring(Keys(self.database), self.clock)
         self.keyring.ensure_admin(state / "admin.key")
         self.ledger = Ledger(state / "ledger", self.usage)
-        self.shelf = Shelf(registry_address(settings), state / "tokenizers")
+        self.shelf = Shelf(registry_address(settings), state / "tokenizers", allowed_buckets())
         self.cluster = EmbeddedCluster(state / "replicas")
         wakers = _Wakers()
         self.activator = Activator(self.keyring, wakers, self.ledger, self.clock, _activator_settings(settings))
@@ -114,7 +115,7 @@ class Platform:
         deployer = Deployer(
             self.stores.functions,
             self.shelf,
-            self.machine,
+            lambda: self.machine,
             self.clock,
             changed,
         )
@@ -164,7 +165,9 @@ class Platform:
     def _registry(self, bucket: str) -> Registry | None:
         try:
             return Registry(self.shelf.store(bucket), bucket)
-        except (PlatformError, ValueError):
+        except PlatformError as error:
+            raise NotAllowedError(error.message) from None
+        except ValueError:
             return None
 
     async def _authorize(self, request: Request) -> Caller:

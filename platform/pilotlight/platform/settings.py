@@ -85,6 +85,11 @@ def registry_address(settings: Settings, environment: Mapping[str, str] = os.env
     return (settings.state.absolute() / "registry").as_uri()
 
 
+def allowed_buckets(environment: Mapping[str, str] = os.environ) -> frozenset[str]:
+    """`PILOTLIGHT_BUCKETS`, a list with commas: the buckets of S3 that may hold models; empty: any."""
+    return frozenset(environment.get("PILOTLIGHT_BUCKETS", "").replace(",", " ").split())
+
+
 def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from pilotlight.platform.control.errors import ForbiddenError, RefusedError, UnavailableError
+from pilotlight.platform.control.errors import ForbiddenError, ModelError, RefusedError, UnavailableError
 from pilotlight.platform.manifest import HubReference, ModelReference, RegistryReference
 from pilotlight.platform.manifest.references import parse_reference
 from pilotlight.platform.registry.errors import RegistryError
@@ -62,14 +62,20 @@ class Found:
 class Shelf:
     """Resolves references; blocking, so that it is called in a thread."""
 
-    def __init__(self, registry: str, tokenizers: Path) -> None:
-        """`registry`: `file:///folder` whose subfolder `models` is the one bucket, or `s3`: every bucket there is."""
+    def __init__(self, registry: str, tokenizers: Path, buckets: Collection[str] = ()) -> None:
+        """`registry`: `file:///folder` whose subfolder `models` is the one bucket, or `s3`.
+
+        `buckets` are those of S3 that may be named; without any, every one that the credentials reach.
+        """
         self._registry = registry.rstrip("/")
         self._tokenizers = tokenizers
+        self._allowed = frozenset(buckets)
         self._open = lru_cache(maxsize=OPEN_STORES)(open_store)
 
     def entries(self, used: Iterable[str]) -> list[ModelEntry]:
-        """The tags of the bucket `models` and of those that the references name, as far as they are there.
+        """The tags of every bucket that may be named, else of `models` and those that the references name.
+
+        Buckets that are not there are left out.
 
         Raises UnavailableError when none is, StoreError.
         """
@@ -88,12 +94,18 @@ class Shelf:
     def _buckets(self, used: Iterable[str]) -> tuple[str, ...]:
         if self._registry != "s3":
             return (LOCAL_BUCKET,)
+        if self._allowed:
+            return tuple(sorted(self._allowed))
         named = (parse_reference(reference) for reference in used)
         return tuple(sorted({LOCAL_BUCKET, *(ref.bucket for ref in named if isinstance(ref, RegistryReference))}))
 
     def address(self, bucket: str) -> str:
         """The store of a bucket. Raises RefusedError."""
         if self._registry == "s3":
+            if self._allowed and bucket not in self._allowed:
+                raise RefusedError(
+                    f"bucket {bucket!r} is not for models: PILOTLIGHT_BUCKETS of the platform does not name it"
+                )
             return f"s3://{bucket}"
         if bucket != LOCAL_BUCKET:
             raise RefusedError(
@@ -109,7 +121,7 @@ class Shelf:
         """Raises RefusedError, ForbiddenError, UnavailableError."""
         if isinstance(reference, HubReference):
             imported = f"s3://{LOCAL_BUCKET}/{reference.name.lower()}:v1"
-            raise RefusedError(
+            raise ModelError(
                 f"{reference} is not in the registry yet: `pilotlight models import {reference} {imported}`"
                 f" brings it there, then name it as {imported}"
             )
@@ -117,7 +129,7 @@ class Shelf:
             raise ForbiddenError(f"this key may not read {reference}")
         manifest = self._resolve(reference)
         if manifest.kind != kind:
-            raise RefusedError(f"{reference} is of kind {manifest.kind}, expected {kind}")
+            raise ModelError(f"{reference} is of kind {manifest.kind}, expected {kind}")
         return Found(str(reference), self.address(reference.bucket), manifest)
 
     def config(self, found: Found) -> Mapping[str, object]:
@@ -128,7 +140,7 @@ class Shelf:
         try:
             content = load_json(self._read(found, file.path, file.digest, LIMIT_BYTES), LIMIT_BYTES)
         except BadManifestError as error:
-            raise RefusedError(f"{file.path} of {found.reference} cannot be read: {error}") from error
+            raise ModelError(f"{file.path} of {found.reference} cannot be read: {error}") from error
         length = content.get("max_seq_length") if isinstance(content, dict) else None
         return {**found.manifest.config, "max_seq_length": length} if isinstance(length, int) else found.manifest.config
 
@@ -148,8 +160,8 @@ class Shelf:
             return Registry(self.store(reference.bucket), reference.bucket).resolve(ref).manifest
         except RegistryError as error:
             if self._lacks(reference.bucket):
-                raise RefusedError(f"{reference} is not there: {_no_bucket(reference.bucket)}") from error
-            raise RefusedError(f"{error}; `pilotlight models list` shows what there is") from error
+                raise ModelError(f"{reference} is not there: {_no_bucket(reference.bucket)}") from error
+            raise ModelError(f"{error}; `pilotlight models list` shows what there is") from error
         except (StoreError, ValueError) as error:
             raise UnavailableError(f"the model store does not give {reference}: {error}") from error
 

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -114,12 +115,12 @@ spec:
 """
 
 
-@pytest.fixture(scope="module")
-def platform_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The state folder of a platform that `pilotlight up` runs, with one function `chat`."""
-    state = tmp_path_factory.mktemp("up") / "state"
+@contextmanager
+def running(state: Path, chosen: Mapping[str, str]) -> Iterator[None]:
+    """A platform that `pilotlight up` runs with these variables."""
     # The tests' own variables must not choose another registry.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PILOTLIGHT_"))}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PILOTLIGHT_"))}
+    environment = {**inherited, **chosen}
     command = [sys.executable, "-m", "pilotlight.platform.cli", "--state", str(state), "up", "--port", "0"]
     log = state.parent / "log"
     with (
@@ -128,10 +129,18 @@ def platform_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     ):
         assert process.stdout is not None
         assert process.stdout.readline().startswith("pilotlight is up on http://127.0.0.1:"), log.read_text()
-        yield state
+        yield
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0, log.read_text()
     assert not (state / "up.json").exists()
+
+
+@pytest.fixture(scope="module")
+def platform_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The state folder of a running platform, with one function `chat`."""
+    state = tmp_path_factory.mktemp("up") / "state"
+    with running(state, {}):
+        yield state
 
 
 @pytest.fixture
@@ -141,3 +150,9 @@ def here(cli: Cli, platform_state: Path, monkeypatch: pytest.MonkeyPatch) -> Cli
     applied = cli("deploy", "-f", "-", stdin=CHAT)
     assert applied.code == 0, applied.err
     return cli
+
+
+@pytest.fixture
+def run_platform() -> Callable[[Path, Mapping[str, str]], AbstractContextManager[None]]:
+    """`with run_platform(state, environment)`: one of the test's own."""
+    return running

@@ -1,12 +1,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.routing import Mount
 
+from pilotlight.platform.registry.http import BODY_SECONDS, registry_routes
+from pilotlight.platform.registry.registry import Registry
+from pilotlight.platform.registry.remote import RemoteStore
+from pilotlight.platform.registry.rights import Caller
+from pilotlight.runtime.stores import ObjectStore
+
+Open = Callable[..., RemoteStore]
 MakeModel = Callable[..., Path]
 
 
@@ -77,3 +91,52 @@ def snapshot() -> Callable[[Path], dict[str, bytes]]:
 @pytest.fixture
 def tagged() -> Callable[[Sequence[object]], list[str]]:
     return lambda entries: [str(getattr(entry, "ref", "")) for entry in entries]
+
+
+@pytest.fixture
+def registry(any_store: ObjectStore) -> Registry:
+    return Registry(any_store, "models")
+
+
+@pytest.fixture
+def recorded() -> list[tuple[str, str]]:
+    return []
+
+
+@pytest.fixture
+def url(
+    registry: Registry,
+    caller: Callable[..., Caller],
+    recorded: list[tuple[str, str]],
+    request: pytest.FixtureRequest,
+) -> Iterator[str]:
+    """A platform that knows three keys: a, b (of namespaces team-a, team-b) and root; the parameter is its patience."""
+    callers = {"a": caller("team-a"), "b": caller("team-b"), "root": caller(admin=True)}
+
+    async def authorize(request: Request) -> Caller:
+        secret = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if secret not in callers:
+            raise HTTPException(401)
+        return callers[secret]
+
+    routes = registry_routes(
+        lambda bucket: registry if bucket == "models" else None,
+        authorize,
+        record=lambda _caller, action, subject: recorded.append((action, subject)),
+        body_seconds=getattr(request, "param", BODY_SECONDS),
+    )
+    app = Starlette(routes=[Mount("/api/v1alpha1/registry", routes=routes)])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="off"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture
+def open_remote(url: str) -> Open:
+    return lambda key, repository="team-a/tiny", bucket="models": RemoteStore(url, key, bucket, repository)

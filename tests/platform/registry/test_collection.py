@@ -127,6 +127,27 @@ def test_an_unfinished_upload_is_aborted_after_its_grace(registry: Registry, clo
     assert len(list(registry.store.uploads())) == (0 if days > 1 else 1)
 
 
+def test_a_dry_run_tells_what_would_go_and_takes_nothing(
+    registry: Registry, make_model: MakeModel, clock: Clock
+) -> None:
+    manifest = registry.push(make_model(), REF)
+    registry.untag(REF)
+    registry.store.begin_upload(blob_key(sha256(b"x")))
+    before = keys(registry)
+    assert registry.gc([], dry_run=True).blobs == 0
+    clock.days = 1.1
+    told = registry.gc([], dry_run=True)
+    assert (told.blobs, told.uploads, told.complete) == (len(manifest.files) + 1, 1, True)
+    assert keys(registry) == before
+    assert len(list(registry.store.uploads())) == 1
+    assert registry.gc([]) == told
+
+
+def test_a_dry_run_waits_for_nobody(registry: Registry, clock: Clock) -> None:
+    registry.store.put(LEASE, json.dumps({"until": clock() + 60}).encode())
+    assert registry.gc([], dry_run=True).complete
+
+
 def test_two_collections_do_not_run_at_once(registry: Registry, clock: Clock) -> None:
     registry.store.put(LEASE, json.dumps({"until": clock() + 60}).encode())
     with pytest.raises(CollectionRunningError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -13,11 +12,6 @@ from typing import Any
 
 import pytest
 import urllib3
-import uvicorn
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.routing import Mount
 
 from pilotlight.platform.registry.errors import (
     CollectionRunningError,
@@ -26,19 +20,17 @@ from pilotlight.platform.registry.errors import (
     ModelRefusedError,
     NotAllowedError,
 )
-from pilotlight.platform.registry.http import BODY_SECONDS, PART_LIMIT, registry_routes
+from pilotlight.platform.registry.http import PART_LIMIT
 from pilotlight.platform.registry.inspection import inspect_folder
 from pilotlight.platform.registry.layout import LEASE, Kind, manifest_key, pending_key, tag_key
 from pilotlight.platform.registry.push import PART_BYTES, hash_files, manifest_of
 from pilotlight.platform.registry.refs import ModelRef
 from pilotlight.platform.registry.registry import Registry
 from pilotlight.platform.registry.remote import RemoteStore
-from pilotlight.platform.registry.rights import Caller
 from pilotlight.runtime.models import ModelFile, ModelManifest, blob_key, sha256
 from pilotlight.runtime.stores import (
     ObjectCorruptError,
     ObjectNotFoundError,
-    ObjectStore,
     StoreDeniedError,
     StoreError,
     StoreUnavailableError,
@@ -50,55 +42,6 @@ ONE_STORE = pytest.mark.parametrize("any_store", ["folder"], indirect=True)
 """For what is decided before any store is asked."""
 MakeModel = Callable[..., Path]
 Open = Callable[..., RemoteStore]
-
-
-@pytest.fixture
-def registry(any_store: ObjectStore) -> Registry:
-    return Registry(any_store, "models")
-
-
-@pytest.fixture
-def recorded() -> list[tuple[str, str]]:
-    return []
-
-
-@pytest.fixture
-def url(
-    registry: Registry,
-    caller: Callable[..., Caller],
-    recorded: list[tuple[str, str]],
-    request: pytest.FixtureRequest,
-) -> Iterator[str]:
-    """A platform that knows three keys: a, b (of namespaces team-a, team-b) and root; the parameter is its patience."""
-    callers = {"a": caller("team-a"), "b": caller("team-b"), "root": caller(admin=True)}
-
-    async def authorize(request: Request) -> Caller:
-        secret = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if secret not in callers:
-            raise HTTPException(401)
-        return callers[secret]
-
-    routes = registry_routes(
-        lambda bucket: registry if bucket == "models" else None,
-        authorize,
-        record=lambda _caller, action, subject: recorded.append((action, subject)),
-        body_seconds=getattr(request, "param", BODY_SECONDS),
-    )
-    app = Starlette(routes=[Mount("/api/v1alpha1/registry", routes=routes)])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="off"))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(100)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(20)
-
-
-@pytest.fixture
-def open_remote(url: str) -> Open:
-    return lambda key, repository="team-a/tiny", bucket="models": RemoteStore(url, key, bucket, repository)
 
 
 def remote(open_remote: Open, key: str = "a", repository: str = "team-a/tiny") -> Registry:
@@ -308,6 +251,27 @@ def test_other_keys_cannot_be_written(open_remote: Open, key: str) -> None:
             open_remote(secret).put(key, b"x")
 
 
+@ONE_STORE
+def test_a_folder_signs_nothing_and_says_so(url: str, open_remote: Open, make_model: MakeModel) -> None:
+    manifest = remote(open_remote).push(make_model(), REF)
+    path = f"/api/v1alpha1/registry/models/objects/{blob_key(manifest.files[0].digest)}?repository=team-a/tiny"
+    answer = urllib3.request("POST", f"{url}{path}", headers={"Authorization": "Bearer a"})
+    assert (answer.status, answer.json()["error"]["code"]) == (501, "NotPresignedError")
+
+
+@ONE_STORE
+def test_a_dry_run_is_no_change_to_be_recorded(
+    open_remote: Open, make_model: MakeModel, recorded: list[tuple[str, str]], registry: Registry
+) -> None:
+    manifest = remote(open_remote).push(make_model(), REF)
+    registry.untag(REF)
+    told = open_remote("root").collect(0, dry_run=True)
+    assert told.blobs == len(manifest.files) + 1
+    assert [action for action, _ in recorded] == ["push"]
+    assert open_remote("root").collect(0).blobs == told.blobs
+    assert [action for action, _ in recorded] == ["push", "collect"]
+
+
 def test_only_admins_collect(open_remote: Open, make_model: MakeModel) -> None:
     remote(open_remote).push(make_model(), REF)
     with pytest.raises(NotAllowedError):
@@ -339,6 +303,8 @@ def test_another_bucket_is_not_found(open_remote: Open) -> None:
         pytest.param("GET", "objects/x?repository=..", b"", 400, id="repository trick"),
         pytest.param("POST", "collection", b"[]", 422, id="collection without grace"),
         pytest.param("POST", "collection", b'{"grace":-1}', 422, id="negative grace"),
+        pytest.param("POST", "collection", b'{"dryRun":1}', 422, id="dry run neither true nor false"),
+        pytest.param("POST", "collection", b'{"dry_run":true}', 422, id="collection with another name"),
         pytest.param("POST", "collection", b"x" * 2000, 413, id="collection too long"),
         pytest.param("PUT", f"uploads/{EMPTY}?repository=x&upload=y&part=z", b"", 400, id="part no number"),
         pytest.param("PUT", f"uploads/{EMPTY}?repository=x&upload=..&part=1", b"", 404, id="upload trick"),

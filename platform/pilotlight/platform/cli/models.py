@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Take a model that brings Python code for the engine to run.")
 ]
+Direct = Annotated[
+    bool,
+    typer.Option(
+        "--direct", help="Past the platform, at the bucket itself: with AWS_ENDPOINT_URL_S3 and credentials of yours."
+    ),
+]
 
 COLUMNS: tuple[Column, ...] = (
     Column("MODEL", "reference", text),
@@ -43,6 +50,7 @@ def push(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with config.json and safetensors.")],
     ref: Ref,
     trust_remote_code: TrustRemoteCode = False,
+    direct: Direct = False,
     as_json: AsJson = False,
 ) -> None:
     """Push a folder. Only what the registry lacks is sent; after an interruption it goes on where it was."""
@@ -50,7 +58,8 @@ def push(
 
     wanted = parse_ref(ref)
     with watched(shown=not as_json) as report:
-        manifest = registry(context, wanted).push(folder, wanted, report, trust_remote_code=trust_remote_code)
+        place = registry(context, wanted, direct=direct)
+        manifest = place.push(folder, wanted, report, trust_remote_code=trust_remote_code)
     tell(wanted, manifest.digest, manifest.size, as_json=as_json)
 
 
@@ -59,6 +68,7 @@ def pull(
     context: typer.Context,
     ref: Ref,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; files that are right already are kept.")],
+    direct: Direct = False,
     as_json: AsJson = False,
 ) -> None:
     """Fetch a model into a folder, every byte checked."""
@@ -66,7 +76,7 @@ def pull(
 
     wanted = parse_ref(ref)
     with watched(shown=not as_json) as report:
-        found = registry(context, wanted).pull(wanted, folder, report)
+        found = registry(context, wanted, direct=direct).pull(wanted, folder, report)
     tell(wanted, found.digest, found.manifest.size, as_json=as_json)
 
 
@@ -126,18 +136,20 @@ def gc(
     context: typer.Context,
     bucket: Annotated[str, typer.Option(help="Which bucket.")] = LOCAL_BUCKET,
     grace: Annotated[str, typer.Option(help="Keep what is younger, as 90m or 24h.")] = "24h",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove files that no tag and no function needs."""
+    """Remove files that no tag and no function needs, and what pushes left unfinished."""
     from pilotlight.platform.cli.transfers import translated
     from pilotlight.platform.cli.units import parse_seconds
 
     with translated():
-        taken = store(context, bucket).collect(parse_seconds(grace, "--grace"))
+        taken = store(context, bucket).collect(parse_seconds(grace, "--grace"), dry_run=dry_run)
     if as_json:
         show_value(asdict(taken), Form.JSON)
     else:
-        print(f"removed {taken.blobs} files ({size(taken.blob_bytes)}) and {taken.manifests} manifests")
+        files, uploads = f"{taken.blobs} files ({size(taken.blob_bytes)})", f"{taken.uploads} unfinished uploads"
+        print(f"{'would remove' if dry_run else 'removed'} {files}, {taken.manifests} manifests and {uploads}")
     if not taken.complete:
         raise CommandError("the collection ran out of its time; run it again to go on")
 
@@ -148,6 +160,7 @@ def import_model(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="hf://ORG/NAME[@REVISION], or a local folder.")],
     ref: Ref,
     trust_remote_code: TrustRemoteCode = False,
+    direct: Direct = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring a model from a Hugging Face hub or folder into the registry.
@@ -158,14 +171,17 @@ def import_model(
 
     wanted = parse_ref(ref)
     with opened(source, trust_remote_code=trust_remote_code) as found, watched(shown=not as_json) as report:
-        manifest = registry(context, wanted).push_inspected(found, wanted, report)
+        manifest = registry(context, wanted, direct=direct).push_inspected(found, wanted, report)
     tell(wanted, manifest.digest, manifest.size, as_json=as_json)
 
 
-def registry(context: typer.Context, ref: ModelRef) -> Registry:
-    """The registry of a reference's bucket, reached through the platform."""
+def registry(context: typer.Context, ref: ModelRef, *, direct: bool = False) -> Registry:
+    """The registry of a reference's bucket: through the platform, or `direct` at the bucket. Raises StoreError."""
     from pilotlight.platform.registry.registry import Registry
+    from pilotlight.runtime.stores import open_store
 
+    if direct:
+        return Registry(open_store(f"s3://{ref.bucket}"), ref.bucket)
     return Registry(store(context, ref.bucket, ref.repository), ref.bucket)
 
 
@@ -173,7 +189,12 @@ def store(context: typer.Context, bucket: str, repository: str = "") -> RemoteSt
     from pilotlight.platform.registry.remote import RemoteStore
 
     target = settings(context)
-    return RemoteStore(target.url, target.key, bucket, repository)
+    return RemoteStore(target.url, target.key, bucket, repository, notice=note)
+
+
+def note(sentence: str) -> None:
+    """Beside the result, which is alone on stdout."""
+    print(f"note: {sentence}", file=sys.stderr)
 
 
 def tell(ref: ModelRef, model: str, bytes_: int, *, as_json: bool) -> None:

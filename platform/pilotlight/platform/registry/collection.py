@@ -16,7 +16,7 @@ from pilotlight.platform.registry.errors import CollectionRunningError
 from pilotlight.platform.registry.layout import LEASE, Kind, Place, blob_key, parse_key
 from pilotlight.platform.registry.push import lease_until
 from pilotlight.runtime.models import MANIFEST_LIMIT, BadManifestError, ModelManifest, check_digest
-from pilotlight.runtime.stores import ObjectInfo, ObjectNotFoundError, ObjectStore, read_small
+from pilotlight.runtime.stores import ObjectInfo, ObjectNotFoundError, ObjectStore, Upload, read_small
 
 GRACE_SECONDS = 24 * 3600.0
 LEASE_SECONDS = 600.0
@@ -25,7 +25,7 @@ LEASE_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Collected:
-    """What a collection took away."""
+    """What a collection took away, or would take."""
 
     blobs: int
     blob_bytes: int
@@ -33,6 +33,16 @@ class Collected:
     uploads: int
     complete: bool
     """False: the lease ran out; run it again."""
+
+
+@dataclass(frozen=True)
+class _Doomed:
+    """What nobody needs."""
+
+    blobs: list[ObjectInfo]
+    manifests: list[ObjectInfo]
+    """And marks."""
+    uploads: list[Upload]
 
 
 class Collector:
@@ -58,15 +68,25 @@ class Collector:
         finally:
             self._store.delete(LEASE)
 
+    def look(self) -> Collected:
+        """What `run` would take now. Nothing is changed, so nobody is kept waiting either."""
+        doomed = self._doomed()
+        size = sum(item.size for item in doomed.blobs)
+        return Collected(len(doomed.blobs), size, len(doomed.manifests), len(doomed.uploads), complete=True)
+
     def _sweep(self) -> Collected:
-        blobs = list(self._store.list("blobs/"))
-        kept, dropped = self._mark()
-        old = [item for item in blobs if item.modified < self._young and item.key not in kept]
-        taken = [item for item in old if self._delete(item.key)]
-        manifests = sum(self._delete(item.key) for item in dropped)
-        uploads = sum(self._abort_old())
-        complete = len(taken) == len(old) and self._clock() < self._until
+        doomed = self._doomed()
+        taken = [item for item in doomed.blobs if self._delete(item.key)]
+        manifests = sum(self._delete(item.key) for item in doomed.manifests)
+        uploads = sum(self._abort(upload) for upload in doomed.uploads)
+        complete = len(taken) == len(doomed.blobs) and self._clock() < self._until
         return Collected(len(taken), sum(item.size for item in taken), manifests, uploads, complete)
+
+    def _doomed(self) -> _Doomed:
+        blobs = list(self._store.list("blobs/"))
+        kept, manifests = self._mark()
+        old = [item for item in blobs if item.modified < self._young and item.key not in kept]
+        return _Doomed(old, manifests, [upload for upload in self._store.uploads() if upload.started < self._young])
 
     def _mark(self) -> tuple[set[str], list[ObjectInfo]]:
         """Keys of blobs to keep, and manifests and marks that nobody needs."""
@@ -116,11 +136,11 @@ class Collector:
             raise BadManifestError(f"{key}: {error}; nothing was collected, verify the registry first") from None
         return {blob_key(file.digest) for file in manifest.files}
 
-    def _abort_old(self) -> Iterable[bool]:
-        for upload in list(self._store.uploads()):
-            if upload.started < self._young and self._clock() < self._until:
-                self._store.abort_upload(upload)
-                yield True
+    def _abort(self, upload: Upload) -> bool:
+        if self._clock() >= self._until:
+            return False
+        self._store.abort_upload(upload)
+        return True
 
     def _delete(self, key: str) -> bool:
         if self._clock() >= self._until:

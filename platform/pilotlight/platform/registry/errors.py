@@ -34,6 +34,10 @@ class NotAllowedError(RegistryError):
     """The caller has no right to this repository."""
 
 
+class NotPresignedError(RegistryError):
+    """This store gives no signed requests; bytes go through the platform."""
+
+
 class ImportFailedError(RegistryError):
     """The hub did not give the model."""
 

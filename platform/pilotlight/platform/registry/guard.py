@@ -21,6 +21,7 @@ from pilotlight.platform.registry.errors import (
     IncompleteModelError,
     ModelRefusedError,
     NotAllowedError,
+    NotPresignedError,
 )
 from pilotlight.platform.registry.judgement import judge
 from pilotlight.platform.registry.layout import Kind, Place, blob_key, manifest_key, parse_key, pending_key
@@ -34,6 +35,8 @@ from pilotlight.runtime.stores import (
     ObjectNotFoundError,
     ObjectStore,
     Part,
+    Presigner,
+    SignedRequest,
     Upload,
     read_small,
 )
@@ -131,16 +134,54 @@ class Guard:
     def put_part(self, upload: Upload, number: int, data: bytes) -> Part:
         return self._store.put_part(self._staged(upload), number, data)
 
+    def sign_part(self, upload: Upload, number: int, size: int, sha256: str) -> SignedRequest:
+        """Lets the caller send one part to the store itself. Raises NotPresignedError.
+
+        A part goes into what waits to be verified, and only while its upload is not complete: no signed request
+        changes what was verified.
+        """
+        return self._presigner().sign_part(self._staged(upload), number, size, sha256)
+
+    def sign_read(self, key: str) -> SignedRequest:
+        """Lets the caller read a file from the store itself. Raises NotPresignedError."""
+        self._check_readable(key)
+        return self._presigner().sign_read(key)
+
     def complete_upload(self, upload: Upload, parts: Sequence[Part]) -> None:
-        """Raises ObjectCorruptError, and keeps nothing, when the bytes have another digest than the key says."""
+        """Raises ObjectCorruptError, and keeps nothing, when the bytes have another digest than the key says.
+
+        Can be repeated: to verify takes long, so a connection that breaks meanwhile is to be expected.
+        """
         staged, digest = self._staged(upload), self._pushable(upload.key).digest
         with _turn(self._store, staged.key):
-            self._store.complete_upload(staged, parts)
+            try:
+                self._store.complete_upload(staged, parts)
+            except ObjectNotFoundError:
+                if self._admitted(upload.key, digest):
+                    return
+                self._store.stat(staged.key)  # complete, but whoever completed it did not get to admitting it
             self._admit(staged.key, upload.key, digest)
-        self._mark(digest)
+            self._mark(digest)
 
     def abort_upload(self, upload: Upload) -> None:
         self._store.abort_upload(self._staged(upload))
+
+    def _presigner(self) -> Presigner:
+        if not isinstance(self._store, Presigner):
+            raise NotPresignedError("this platform's models are in a folder: files go through the platform")
+        return self._store
+
+    def _admitted(self, key: str, digest: str) -> bool:
+        """The mark is asked for first: that somebody has the file gives the caller no right to it."""
+        mark = pending_key(Kind.PENDING_BLOB, self._repository, digest)
+        return present(self._store, mark, 0) and self._exists(key)
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self._store.stat(key)
+        except ObjectNotFoundError:
+            return False
+        return True
 
     def _admit(self, staged: str, key: str, digest: str) -> None:
         actual = self._digest_of(staged)

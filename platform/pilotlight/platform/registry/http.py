@@ -3,13 +3,15 @@
     GET    /{bucket}/objects?prefix=                        one JSON object a line
     HEAD   /{bucket}/objects/{key}?repository=              Content-Length, X-Pilotlight-Modified
     GET    /{bucket}/objects/{key}?repository=              Range: bytes=A-B
+    POST   /{bucket}/objects/{key}?repository=              a signed GET of it, for the store itself
     PUT    /{bucket}/objects/{key}?repository=              small objects, digest checked
     DELETE /{bucket}/objects/{key}?repository=
     POST   /{bucket}/uploads/{key}?repository=              begin; with upload=: complete, {"parts": [...]}
     GET    /{bucket}/uploads/{key}?repository=              unfinished uploads; with upload=: its parts
     PUT    /{bucket}/uploads/{key}?repository=&upload=&part=
+    POST   /{bucket}/uploads/{key}?repository=&upload=&part=    {"size", "sha256"}: a signed PUT of it, likewise
     DELETE /{bucket}/uploads/{key}?repository=&upload=
-    POST   /{bucket}/collection                             {"grace": seconds}, admins only
+    POST   /{bucket}/collection                             {"grace": seconds, "dryRun": false}, admins only
 
 Errors are `{"error": {"code", "message"}}`; `code` is the error's class, so that the client raises the same.
 """
@@ -29,12 +31,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from pilotlight.platform.registry.collection import GRACE_SECONDS
 from pilotlight.platform.registry.errors import (
     BadReferenceError,
     CollectionRunningError,
     IncompleteModelError,
     ModelRefusedError,
     NotAllowedError,
+    NotPresignedError,
     RegistryError,
 )
 from pilotlight.platform.registry.guard import Guard, References
@@ -58,6 +62,8 @@ from pilotlight.runtime.stores import (
 
 PART_LIMIT = 128 * 2**20
 """Largest part, bytes: files of up to 1.25 TB in 10,000 parts."""
+PARTS = 10_000
+"""Most parts of an upload: S3's own bound."""
 BODIES = 8
 """Bodies held in memory at a time; usual parts have 16 MiB, so 128 MiB; more uploads wait."""
 BODY_SECONDS = 300.0
@@ -73,11 +79,14 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ObjectTooLargeError, 413),
     (NotAllowedError, 403),
     (CollectionRunningError, 409),
+    (NotPresignedError, 501),
     (StoreTooSlowError, 408),
     (StoreUnavailableError, 503),
     (StoreError, 502),  # the store behind us refused or misbehaved
 )
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})?")
+_PART_NUMBER = re.compile("[1-9][0-9]{0,4}")
+_SHA256 = re.compile("[0-9a-f]{64}")
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9._~+=-]{1,1000}")
 
 Authorize = Callable[[Request], Awaitable[Caller]]
@@ -100,6 +109,7 @@ def registry_routes(
         Route("/{bucket}/objects", shell.answer(shell.list_objects)),
         Route("/{bucket}/objects/{key:path}", shell.answer(shell.stat_object), methods=["HEAD"]),
         Route("/{bucket}/objects/{key:path}", shell.answer(shell.read_object), methods=["GET"]),
+        Route("/{bucket}/objects/{key:path}", shell.answer(shell.sign_object), methods=["POST"]),
         Route("/{bucket}/objects/{key:path}", shell.answer(shell.put_object), methods=["PUT"]),
         Route("/{bucket}/objects/{key:path}", shell.answer(shell.delete_object), methods=["DELETE"]),
         Route("/{bucket}/uploads/{key:path}", shell.answer(shell.post_upload), methods=["POST"]),
@@ -164,6 +174,10 @@ class _Shell:
         chunks = await run_in_threadpool(guard.read, key, start, end - start)
         return StreamingResponse(chunks, 206 if partial else 200, headers, "application/octet-stream")
 
+    async def sign_object(self, request: Request, caller: Caller) -> Response:
+        guard, key = self._guard(request, caller), request.path_params["key"]
+        return JSONResponse(asdict(await run_in_threadpool(guard.sign_read, key)))
+
     async def put_object(self, request: Request, caller: Caller) -> Response:
         guard, key = self._guard(request, caller), request.path_params["key"]
         async with self._bodies:
@@ -184,9 +198,17 @@ class _Shell:
         guard, key = self._guard(request, caller), request.path_params["key"]
         if "upload" not in request.query_params:
             return JSONResponse(asdict(await run_in_threadpool(guard.begin_upload, key)), 201)
+        if "part" in request.query_params:
+            return await self._sign_part(request, guard)
         parts = _parts(await _body(request, 4 * 2**20, self._body_seconds))
         await run_in_threadpool(guard.complete_upload, _upload(request), parts)
         return Response(status_code=204)
+
+    async def _sign_part(self, request: Request, guard: Guard) -> Response:
+        number = _number(request)
+        size, sha256 = _content(await _body(request, 1000, self._body_seconds))
+        signed = await run_in_threadpool(guard.sign_part, _upload(request), number, size, sha256)
+        return JSONResponse(asdict(signed))
 
     async def get_upload(self, request: Request, caller: Caller) -> Response:
         guard, key = self._guard(request, caller), request.path_params["key"]
@@ -197,13 +219,10 @@ class _Shell:
         return JSONResponse({"uploads": [asdict(upload) for upload in uploads]})
 
     async def put_part(self, request: Request, caller: Caller) -> Response:
-        guard = self._guard(request, caller)
-        number = request.query_params.get("part", "")
-        if not number.isascii() or not number.isdigit() or len(number) > 5:
-            raise InvalidKeyError(f"part number {number[:20]!r} is not valid")
+        guard, number = self._guard(request, caller), _number(request)
         async with self._bodies:
             data = await _body(request, PART_LIMIT, self._body_seconds)
-            part = await run_in_threadpool(guard.put_part, _upload(request), int(number), data)
+            part = await run_in_threadpool(guard.put_part, _upload(request), number, data)
         return JSONResponse(asdict(part))
 
     async def delete_upload(self, request: Request, caller: Caller) -> Response:
@@ -215,9 +234,10 @@ class _Shell:
         if not caller.admin:
             raise NotAllowedError("only an admin key may collect")
         registry = self._registry(request.path_params["bucket"])
-        grace = _grace(await _body(request, 1000, self._body_seconds))
-        collected = await run_in_threadpool(lambda: registry.gc(self._live(), grace))
-        await run_in_threadpool(self._record, caller, "collect", f"s3://{request.path_params['bucket']}")
+        grace, dry_run = _collection(await _body(request, 1000, self._body_seconds))
+        collected = await run_in_threadpool(lambda: registry.gc(self._live(), grace, dry_run=dry_run))
+        if not dry_run:
+            await run_in_threadpool(self._record, caller, "collect", f"s3://{request.path_params['bucket']}")
         return JSONResponse(asdict(collected))
 
     def _registry(self, bucket: str) -> Registry:
@@ -282,6 +302,23 @@ def _upload(request: Request) -> Upload:
     return Upload(key, upload, 0.0)
 
 
+def _number(request: Request) -> int:
+    """Raises InvalidKeyError."""
+    number = request.query_params.get("part", "")
+    if not _PART_NUMBER.fullmatch(number) or int(number) > PARTS:
+        raise InvalidKeyError(f"part number {number[:20]!r} is not valid: expected 1 to {PARTS}")
+    return int(number)
+
+
+def _content(body: bytes) -> tuple[int, str]:
+    """Size and SHA-256 of a part to come. Raises BadManifestError."""
+    loaded = load_json(body, 1000)
+    size, sha256 = (loaded.get("size"), loaded.get("sha256")) if isinstance(loaded, dict) else (None, None)
+    if type(size) is not int or not 0 < size <= PART_LIMIT or not _SHA256.fullmatch(str(sha256)):
+        raise BadManifestError(f"expected the part's size, 1 to {PART_LIMIT}, and its sha256 in hexadecimal digits")
+    return size, str(sha256)
+
+
 def _parts(body: bytes) -> list[Part]:
     """Raises BadManifestError."""
     loaded = load_json(body, 4 * 2**20)
@@ -296,14 +333,19 @@ def _part(item: dict[str, object]) -> Part:
     number, size, etag, sha = item["number"], item["size"], item["etag"], item["sha256"]
     if not (type(number) is int and type(size) is int and isinstance(etag, str) and isinstance(sha, str)):
         raise TypeError
-    if sha and not re.fullmatch("[0-9a-f]{64}", sha):
+    if sha and not _SHA256.fullmatch(sha):
         raise TypeError
     return Part(number, size, etag, sha)
 
 
-def _grace(body: bytes) -> float:
+def _collection(body: bytes) -> tuple[float, bool]:
+    """Grace in seconds, and whether nothing is to be removed. Raises BadManifestError."""
     loaded = load_json(body or b"{}", 1000)
-    grace = loaded.get("grace", 24 * 3600) if isinstance(loaded, dict) else None
+    if not isinstance(loaded, dict) or not set(loaded) <= {"grace", "dryRun"}:
+        raise BadManifestError("expected an object of grace and dryRun")
+    grace, dry_run = loaded.get("grace", GRACE_SECONDS), loaded.get("dryRun", False)
     if type(grace) not in (int, float) or not 0 <= cast("float", grace) < 10**9:
         raise BadManifestError("grace: expected a number of seconds")
-    return float(cast("float", grace))
+    if type(dry_run) is not bool:
+        raise BadManifestError("dryRun: expected true or false")
+    return float(cast("float", grace)), dry_run

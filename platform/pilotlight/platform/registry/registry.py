@@ -141,9 +141,13 @@ class Registry:
             problems = [text for text in pool.map(look, (*manifest.files, itself)) if text]
         return Verified(manifest.digest, len(manifest.files), manifest.size, tuple(problems))
 
-    def gc(self, live: Iterable[str], grace: float = GRACE_SECONDS) -> Collected:
-        """Sweep what neither a tag nor a digest in `live` reaches and is older than `grace` seconds."""
-        return Collector(self._store, live, grace, self._clock).run()
+    def gc(self, live: Iterable[str], grace: float = GRACE_SECONDS, *, dry_run: bool = False) -> Collected:
+        """Sweep what neither a tag nor a digest in `live` reaches and is older than `grace` seconds.
+
+        `dry_run`: tell what that would be, and change nothing.
+        """
+        collector = Collector(self._store, live, grace, self._clock)
+        return collector.look() if dry_run else collector.run()
 
     def _check(self, ref: ModelRef) -> None:
         if ref.bucket != self._bucket:

@@ -6,9 +6,9 @@ Synchronous and safe to call from several threads: parallel ranged reads are sev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 from pilotlight.runtime.stores.errors import (
     ObjectCorruptError,
@@ -56,6 +56,15 @@ class Part:
         md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
         same = self.sha256 == digest if self.sha256 else self.etag.strip('"') == md5
         return replace(self, sha256=digest) if same and self.size == len(data) else None
+
+
+@dataclass(frozen=True)
+class SignedRequest:
+    """One request that its holder may make of the store without credentials, for a while."""
+
+    url: str = field(repr=False)  # whoever reads it may do it
+    headers: Mapping[str, str]
+    """To be sent as they are: they are signed too."""
 
 
 class ObjectStore(Protocol):
@@ -106,6 +115,20 @@ class ObjectStore(Protocol):
 
     def abort_upload(self, upload: Upload) -> None:
         """Forget the upload and its parts; no error when it is gone."""
+
+
+@runtime_checkable
+class Presigner(Protocol):
+    """A store that lets others send and fetch bytes without credentials of theirs, one request at a time.
+
+    Signing asks nobody: whether the upload or the object is there shows when the request is made.
+    """
+
+    def sign_part(self, upload: Upload, number: int, size: int, sha256: str) -> SignedRequest:
+        """For a PUT of exactly the part that has this size in bytes and this SHA-256 (hex)."""
+
+    def sign_read(self, key: str) -> SignedRequest:
+        """For a GET; a range may be asked for."""
 
 
 def read_small(store: ObjectStore, key: str, limit: int) -> bytes:

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Literal, NoReturn, cast
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.client import Config
@@ -34,7 +35,7 @@ from pilotlight.runtime.stores.errors import (
     StoreUnavailableError,
 )
 from pilotlight.runtime.stores.keys import check_key, check_prefix
-from pilotlight.runtime.stores.protocol import CHUNK_BYTES, ObjectInfo, Part, Upload, resumed
+from pilotlight.runtime.stores.protocol import CHUNK_BYTES, ObjectInfo, Part, SignedRequest, Upload, resumed
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 Style = Literal["auto", "path", "virtual"]
 _COPY_BYTES = 1 << 30  # CopyObject takes at most 5 GiB; larger objects are copied in parts of this size
+SIGNED_SECONDS = 900
+"""How long a signed request may be begun: it is asked for just before, and may have to be tried again."""
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NoSuchBucket", "NotFound"})
 _DENIED = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
 
@@ -51,6 +54,8 @@ class S3Options:
     """How to talk to the bucket. Credentials come by boto3's own chain and never pass through here."""
 
     endpoint: str | None = None
+    public_endpoint: str | None = None
+    """Where those who are given signed requests reach the server; None: at `endpoint`."""
     region: str = "us-east-1"  # what servers other than Amazon's take
     style: Style = "auto"  # path: http://endpoint/bucket/key, virtual: http://bucket.endpoint/key
     connect_seconds: float = 5.0
@@ -64,13 +69,17 @@ class S3Options:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> S3Options:
-        """The AWS names, and `PILOTLIGHT_S3_STYLE=path|virtual`. Raises BadAddressError."""
+        """The AWS names, `PILOTLIGHT_S3_STYLE=path|virtual` and `PILOTLIGHT_S3_PUBLIC_ENDPOINT`.
+
+        Raises BadAddressError.
+        """
         style = environment.get("PILOTLIGHT_S3_STYLE", "auto")
         if style not in ("auto", "path", "virtual"):
             raise BadAddressError(f"PILOTLIGHT_S3_STYLE is {style!r}, expected path, virtual or auto")
         region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or cls.region
         endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
-        return cls(endpoint=endpoint, region=region, style=cast("Style", style))
+        public = _endpoint("PILOTLIGHT_S3_PUBLIC_ENDPOINT", environment.get("PILOTLIGHT_S3_PUBLIC_ENDPOINT", ""))
+        return cls(endpoint=endpoint, public_endpoint=public, region=region, style=cast("Style", style))
 
     def with_style(self, style: str) -> S3Options:
         return replace(self, style=cast("Style", style))
@@ -79,7 +88,7 @@ class S3Options:
     def addressing(self) -> Literal["path", "virtual"]:
         """Own servers rarely have a DNS name for each bucket, so an endpoint means path style unless told otherwise."""
         if self.style == "auto":
-            return "path" if self.endpoint else "virtual"
+            return "path" if self.endpoint or self.public_endpoint else "virtual"
         return self.style
 
 
@@ -197,6 +206,26 @@ class S3Store:
         except ObjectNotFoundError:
             return
 
+    def sign_part(self, upload: Upload, number: int, size: int, sha256: str) -> SignedRequest:
+        checksum = _base64(sha256)
+        part = {"UploadId": upload.id, "PartNumber": number, "ContentLength": size, "ChecksumSHA256": checksum}
+        return self._sign("upload_part", upload.key, part, {"x-amz-checksum-sha256": checksum})
+
+    def sign_read(self, key: str) -> SignedRequest:
+        return self._sign("get_object", key, {}, {})
+
+    def _sign(self, method: str, key: str, more: Mapping[str, Any], headers: Mapping[str, str]) -> SignedRequest:
+        asked = {"Bucket": self._bucket, "Key": check_key(key), **more}
+        with _translated(key):
+            url = self._signer.generate_presigned_url(method, Params=asked, ExpiresIn=SIGNED_SECONDS)
+        return SignedRequest(url, headers)
+
+    @cached_property
+    def _signer(self) -> S3Client:
+        """The host is signed too, so what is for others is signed by a client of the address that they use."""
+        public = self._options.public_endpoint
+        return _client(replace(self._options, endpoint=public)) if public else self._client
+
     def _read_once(self, key: str, deadline: float, start: int, length: int) -> Iterator[bytes]:
         with _translated(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes={start}-{start + length - 1}")
@@ -248,8 +277,18 @@ def _chunks(body: StreamingBody) -> Iterator[bytes]:
 def _completed(part: Part) -> CompletedPartTypeDef:
     if not part.sha256:
         return {"PartNumber": part.number, "ETag": part.etag}
-    checksum = base64.b64encode(bytes.fromhex(part.sha256)).decode()
-    return {"PartNumber": part.number, "ETag": part.etag, "ChecksumSHA256": checksum}
+    return {"PartNumber": part.number, "ETag": part.etag, "ChecksumSHA256": _base64(part.sha256)}
+
+
+def _endpoint(name: str, url: str) -> str | None:
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username):
+        raise BadAddressError(f"{name} is not valid: expected http://HOST:PORT or https://HOST:PORT")
+    return url.rstrip("/") or None
+
+
+def _base64(sha256: str) -> str:
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
 
 
 def _hex(checksum: str) -> str:
