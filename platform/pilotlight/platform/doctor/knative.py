@@ -87,9 +87,9 @@ def ingress_class(facts: Facts) -> Finding:
     if found == OUR_INGRESS_CLASS:
         return ok(check, found, expected)
     what_next = (
-        f"{_patch('config-network', 'ingress-class', OUR_INGRESS_CLASS)}; or let that ingress send the functions' hosts "
-        "to the Service pilotlight-activator in pilotlight-system, or use scale.autoscaler: kpa. Not tested with a real "
-        "Kourier, Istio or Contour"
+        f"{_patch('config-network', 'ingress-class', OUR_INGRESS_CLASS)}; or let that ingress send the functions' "
+        "hosts to the Service pilotlight-activator in pilotlight-system, or use scale.autoscaler: kpa. Not tested with "
+        "a real Kourier, Istio or Contour"
     )
     return warning(check, f"{found}: requests by a function's own host name pass that one", expected, what_next)
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import structlog
 import urllib3
 from kubernetes import client, config
 from kubernetes.utils.quantity import parse_quantity
 
 from pilotlight.platform.kubernetes.errors import KubernetesError, UnreachableError, error_of
 from pilotlight.platform.kubernetes.kinds import Kind, Object
+from pilotlight.platform.kubernetes.uses import Use, use_of
 
 MANAGER = "pilotlight"
 """Whose fields server-side apply says they are."""
@@ -34,7 +36,11 @@ JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+USED = "right used"
+"""What the log calls a right at its first use."""
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,13 @@ class Event:
 class Api:
     """Every call raises a KubernetesError of the kind that fits."""
 
-    def __init__(self, api_client: Any) -> None:
+    def __init__(self, api_client: Any, log_uses: bool = False) -> None:
+        """`log_uses`: log each right at its first use, so that one that is granted and never used shows."""
         self._client = api_client
         self._pool: urllib3.PoolManager = api_client.rest_client.pool_manager
         self.calls = 0
         """Requests made so far, watches included."""
+        self._uses: set[Use] | None = set() if log_uses else None
 
     @classmethod
     def connect(cls, context: str | None = None) -> Api:
@@ -70,7 +78,8 @@ class Api:
         """
         settings = client.Configuration()
         try:
-            if context is None and SERVICE_ACCOUNT_TOKEN.exists() and "KUBERNETES_SERVICE_HOST" in os.environ:
+            inside = context is None and SERVICE_ACCOUNT_TOKEN.exists() and "KUBERNETES_SERVICE_HOST" in os.environ
+            if inside:
                 config.load_incluster_config(client_configuration=settings)
             else:
                 config.load_kube_config(context=context, client_configuration=settings)
@@ -78,7 +87,7 @@ class Api:
             raise UnreachableError("finding the cluster", 0, "NoConfiguration", str(error)) from error
         settings.retries = urllib3.Retry(total=0)  # whoever calls knows better whether to ask again
         settings.connection_pool_maxsize = CONNECTIONS
-        return cls(client.ApiClient(settings))
+        return cls(client.ApiClient(settings), log_uses=inside)
 
     @property
     def server(self) -> str:
@@ -184,6 +193,11 @@ class Api:
     def close(self) -> None:
         self._client.close()
 
+    def _note(self, use: Use | None) -> None:
+        if use is not None and self._uses is not None and use not in self._uses:
+            self._uses.add(use)
+            log.info(USED, **use._asdict())
+
     def _json(
         self,
         method: str,
@@ -211,6 +225,7 @@ class Api:
         timeout: float | None = READ_SECONDS,
     ) -> urllib3.BaseHTTPResponse:
         self.calls += 1
+        self._note(use_of(method, path, query))
         url = self._client.configuration.host + path + ("?" + urlencode(query) if query else "")
         headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": MANAGER}
         self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
