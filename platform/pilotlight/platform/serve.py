@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
-import uvicorn
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 
 from pilotlight.activator.activator import Activator
 from pilotlight.activator.settings import Settings as ActivatorSettings
-from pilotlight.activator.values import Caller, FunctionId
+from pilotlight.activator.values import FunctionId
 from pilotlight.platform.api.app import make_app
 from pilotlight.platform.api.metrics import registry as fleet_metrics
-from pilotlight.platform.api.operations import authenticate
 from pilotlight.platform.api.services import Services
 from pilotlight.platform.clock import SystemClock
 from pilotlight.platform.control.controller import Controller, LoopSettings, Stores
 from pilotlight.platform.control.deploying import Deployer
-from pilotlight.platform.control.errors import PlatformError
 from pilotlight.platform.control.specs import SpecSettings
 from pilotlight.platform.control.world import Room
 from pilotlight.platform.database.connection import Database
@@ -39,22 +34,17 @@ from pilotlight.platform.dispatch import App, dispatcher
 from pilotlight.platform.embedded.cluster import EmbeddedCluster
 from pilotlight.platform.embedded.machine import look
 from pilotlight.platform.keys import Keyring
-from pilotlight.platform.ledger.ledger import Ledger
-from pilotlight.platform.registry.errors import NotAllowedError
+from pilotlight.platform.ledger.ledger import ENDED, Ledger
+from pilotlight.platform.listening import doors, listen, server
+from pilotlight.platform.logging import log_to_stderr
 from pilotlight.platform.registry.http import registry_routes
-from pilotlight.platform.registry.registry import Registry
+from pilotlight.platform.registry.tokens import Tokens, with_tokens
 from pilotlight.platform.settings import Settings, allowed_buckets, registry_address
 from pilotlight.platform.shelf import Shelf
 from pilotlight.platform.statefolder import StateFolder
-from pilotlight.platform.values import AuditRecord
 from pilotlight.recommender import Machine
 
 THREADS = 32
-BACKLOG = 4096
-"""Connections that the kernel keeps for us; of a burst beyond it, clients try again only seconds later."""
-DOORS = 16
-"""Connections accepted in one turn of the event loop; libuv accepts one by listening descriptor, and turns are long
-while hundreds of streams run."""
 STOP_SECONDS = 15.0
 """How long replicas may take to be gone after they were stopped."""
 
@@ -66,11 +56,11 @@ def run(settings: Settings, announce: Callable[[str], None] = lambda _url: None)
 
     Raises StateFolderError when another platform has the state folder, OSError when the port is taken.
     """
-    _log_to_stderr()
+    log_to_stderr()
     os.umask(0o077)  # the database holds engine keys, the logs what callers sent
     folder = StateFolder(settings.state)
     try:
-        listener = _listen(settings.host, settings.port)
+        listener = listen(settings.host, settings.port)
         with listener:
             runner = asyncio.Runner(loop_factory=_loop_factory())
             with runner:
@@ -90,6 +80,8 @@ class Platform:
         self.usage = UsageRows(self.database)
         self.keyring = Keyring(Keys(self.database), self.clock)
         self.keyring.ensure_admin(state / "admin.key")
+        # Nobody else writes here: what still runs in the ledger has lost its process, even where the journal is gone.
+        self.usage.close_abandoned(self.clock.now(), ENDED, after=0.0)
         self.ledger = Ledger(state / "ledger", self.usage)
         self.shelf = Shelf(registry_address(settings), state / "tokenizers", allowed_buckets())
         self.cluster = EmbeddedCluster(state / "replicas")
@@ -134,7 +126,9 @@ class Platform:
             clock=self.clock,
         )
         registries = (self.activator.metrics.registry, fleet_metrics(lambda: self.controller.known))
-        models = registry_routes(self._registry, self._authorize, self._live_digests, self._record)
+        tokens = Tokens(secrets.token_bytes())
+        authorize = with_tokens(self._authorize, tokens, self.keyring.in_force)
+        models = registry_routes(self._registry, authorize, self._live_digests, self._record, tokens=tokens)
         control = make_app(services, self.keyring, registries, self._missing, models)
         return dispatcher(self.activator.app, control)
 
@@ -162,33 +156,6 @@ class Platform:
     def _missing(self) -> str:
         return "the platform ends" if self.ending else ""
 
-    def _registry(self, bucket: str) -> Registry | None:
-        try:
-            return Registry(self.shelf.store(bucket), bucket)
-        except PlatformError as error:
-            raise NotAllowedError(error.message) from None
-        except ValueError:
-            return None
-
-    async def _authorize(self, request: Request) -> Caller:
-        try:
-            return authenticate(request, self.keyring)
-        except PlatformError as error:
-            raise HTTPException(error.status, error.message, {"www-authenticate": "Bearer"}) from None
-
-    def _live_digests(self) -> Iterable[str]:
-        """What a collection of the registry must keep: every model of every function and of every replica."""
-        functions = {(function.id, function.revision) for function in self.stores.functions.all()}
-        used = functions | {(record.function, record.revision) for record in self.stores.replicas.live()}
-        for revision in self.stores.functions.revisions():
-            if (revision.function, revision.name) in used:
-                yield revision.template.digest
-                yield from (digest for _, digest in revision.template.adapters)
-
-    def _record(self, caller: object, action: str, subject: str) -> None:
-        key = caller.key if isinstance(caller, Caller) else ""
-        self.stores.records.audited(AuditRecord(self.clock.now(), key, action, subject))
-
 
 class _Wakers:
     """The activator needs its waker before the control loop that needs the activator."""
@@ -202,14 +169,6 @@ class _Wakers:
         self.controller.lost(function, replica, reason)
 
 
-class _Server(uvicorn.Server):
-    """Signals are the platform's: it drains before the server closes its connections."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def _serve(
     settings: Settings, folder: StateFolder, listener: socket.socket, announce: Callable[[str], None]
 ) -> None:
@@ -221,8 +180,8 @@ async def _serve(
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, ended.set)
     control = await platform.start()
-    server = _server(platform.app(loop))
-    serving = asyncio.create_task(server.serve(sockets=_doors(listener)))
+    serves = server(platform.app(loop))
+    serving = asyncio.create_task(serves.serve(sockets=doors(listener)))
     try:
         url = _url(settings.host, listener)
         folder.announce(url)
@@ -231,26 +190,9 @@ async def _serve(
         log.info("ending", url=url)
         await platform.stop(control)
     finally:
-        server.should_exit = True
+        serves.should_exit = True
         await serving
         await asyncio.to_thread(platform.close)
-
-
-def _server(app: App) -> _Server:
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=75,  # longer than the 60 s of usual load balancers, so that they close first
-        timeout_graceful_shutdown=5,
-        h11_max_incomplete_event_size=None,
-        ws="none",
-    )
-    return _Server(config)
 
 
 def _room(machine: Machine) -> Room:
@@ -272,25 +214,6 @@ def _spec_settings(settings: Settings, state: Path) -> SpecSettings:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    listener.set_inheritable(False)
-    return listener
-
-
-def _doors(listener: socket.socket) -> list[socket.socket]:
-    """The same listening socket under several descriptors."""
-    return [listener, *(listener.dup() for _ in range(DOORS - 1))]
-
-
 def _url(host: str, listener: socket.socket) -> str:
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{listener.getsockname()[1]}"
@@ -300,18 +223,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     import uvloop
 
     return uvloop.new_event_loop
-
-
-def _log_to_stderr() -> None:
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-            if sys.stderr.isatty()
-            else structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

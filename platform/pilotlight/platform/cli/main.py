@@ -12,7 +12,21 @@ from typing import Annotated
 
 import typer
 
-from pilotlight.platform.cli import call, demo, deploy, describe, doctor, get, install, keys, logs, models, up, usage
+from pilotlight.platform.cli import (
+    call,
+    demo,
+    deploy,
+    describe,
+    doctor,
+    get,
+    install,
+    keys,
+    logs,
+    models,
+    processes,
+    up,
+    usage,
+)
 from pilotlight.platform.cli.errors import CommandError
 from pilotlight.platform.cli.settings import DEFAULT_URL
 from pilotlight.platform.cli.target import Target
@@ -70,6 +84,8 @@ app.command()(logs.logs)
 app.command()(call.call)
 app.command()(usage.usage)
 app.command()(install.install)
+app.command()(processes.operator)
+app.command()(processes.activator)
 app.command()(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

@@ -11,10 +11,13 @@ from typing import Protocol
 
 import structlog
 
+from pilotlight.activator.traffic import HostRule
 from pilotlight.activator.values import Clock, FunctionId, Route
 from pilotlight.platform.edge.tokenizers import Tokenizers
 from pilotlight.platform.edge.views import Endpoint, View, endpoints, route_of, starting
 from pilotlight.platform.kubernetes.kinds import Key, Object
+from pilotlight.platform.kubernetes.knative.ingress import is_ours
+from pilotlight.platform.kubernetes.knative.rules import read
 from pilotlight.platform.kubernetes.mirror import Mirror
 from pilotlight.platform.kubernetes.probing import Prober, Target
 from pilotlight.platform.kubernetes.status import read_published
@@ -40,6 +43,7 @@ class Router:
         traffic: Traffic,
         functions: Mirror,
         slices: Mirror,
+        ingresses: Mirror,
         tokenizers: Tokenizers,
         engine_key: Callable[[str, str], str],
         share: Callable[[FunctionId, int], int],
@@ -49,6 +53,7 @@ class Router:
         self._traffic = traffic
         self._functions = functions
         self._slices = slices
+        self._ingresses = ingresses
         self._tokenizers = tokenizers
         self._engine_key = engine_key
         self._share = share
@@ -78,10 +83,11 @@ class Router:
     def refresh(self) -> None:
         """Look at everything, and tell the activator."""
         found = endpoints(self._slices.objects.values())
+        hosts = self._hosts()
         self.views = {
             view.function: view
             for key, function in self._functions.objects.items()
-            if (view := self._view(key, function, found)) is not None
+            if (view := self._view(key, function, found, hosts.get(key, ()))) is not None
         }
         self._aim()
         now = self._clock.now()
@@ -91,7 +97,18 @@ class Router:
         await self._prober.close()
         self._tokenizers.close()
 
-    def _view(self, key: Key, function: Object, found: Mapping[Key, list[Endpoint]]) -> View | None:
+    def _hosts(self) -> dict[Key, tuple[HostRule, ...]]:
+        """By function."""
+        hosts: dict[Key, tuple[HostRule, ...]] = {}
+        for ingress in self._ingresses.objects.values():
+            rules = read(ingress) if is_ours(ingress) else None
+            if rules is not None and rules.function is not None:
+                hosts[rules.function] = hosts.get(rules.function, ()) + rules.hosts
+        return hosts
+
+    def _view(
+        self, key: Key, function: Object, found: Mapping[Key, list[Endpoint]], hosts: tuple[HostRule, ...]
+    ) -> View | None:
         told = read_published(function)
         if told is None or "deletionTimestamp" in function["metadata"]:
             return None
@@ -99,7 +116,7 @@ class Router:
         revisions = {told.revision, *(revision.name for revision in told.revisions)}
         pods = {revision: found.get(Key(key.namespace, revision), []) for revision in revisions}
         limit = self._share(name, told.max_held)
-        return View(name, told, pods, self._tokenizers.folder(told.source), limit)
+        return View(name, told, pods, self._tokenizers.folder(told.source), limit, hosts)
 
     def _aim(self) -> None:
         self._prober.aim(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pilotlight.activator.traffic import HostRule
 from pilotlight.activator.values import FunctionId, Replica, Route, StartProgress
 from pilotlight.platform.control.routes import start_progress
 from pilotlight.platform.kubernetes.kinds import Key, Object, labels_of
@@ -43,6 +44,8 @@ class View:
     tokenizer: Path | None
     queue_limit: int
     """This activator's share."""
+    hosts: tuple[HostRule, ...] = ()
+    """Of the function's ingresses."""
 
 
 def endpoints(slices: Iterable[Object]) -> dict[Key, list[Endpoint]]:
@@ -108,12 +111,15 @@ def route_of(view: View, said: Mapping[str, ReplicaStatus], engine_key: Mapping[
         queue_limit=view.queue_limit,
         hold_seconds=told.hold_seconds,
         failure=told.failure,
+        hosts=view.hosts,
         retry_after_seconds=max(0.0, told.retry_at - now) if told.failure else 0.0,
     )
 
 
 def _replicas(view: View, said: Mapping[str, ReplicaStatus], engine_key: Mapping[str, str]) -> tuple[Replica, ...]:
     told = view.published
+    if told.autoscaler == "kpa":
+        return (_service(view, engine_key[told.revision]),)
     slots = {told.revision: told.slots} | {revision.name: revision.slots for revision in told.revisions}
     found = [
         Replica(
@@ -129,6 +135,19 @@ def _replicas(view: View, said: Mapping[str, ReplicaStatus], engine_key: Mapping
         if endpoint.ready or endpoint.leaving or _ready(said.get(endpoint.pod))
     ]
     return tuple(sorted(found, key=lambda replica: replica.id))
+
+
+def _service(view: View, engine_key: str) -> Replica:
+    """Knative's own activator has to see the demand, or its autoscaler would start nothing."""
+    revision = view.published.revision
+    return Replica(
+        id=revision,
+        revision=revision,
+        url=f"http://{revision}.{view.function.namespace}.svc.cluster.local",
+        engine_key=engine_key,
+        slots=THROUGH_SERVICE_SLOTS,
+        via_service=True,
+    )
 
 
 def _ready(status: ReplicaStatus | None) -> bool:

@@ -34,16 +34,16 @@ from pilotlight.platform.kubernetes.errors import KubernetesError
 from pilotlight.platform.kubernetes.events import Events, ToldRecords
 from pilotlight.platform.kubernetes.kinds import CONFIG_MAP, Object
 from pilotlight.platform.kubernetes.knative.autoscaler import Autoscaler, Sources
+from pilotlight.platform.kubernetes.knative.ingress import Ingresses
 from pilotlight.platform.kubernetes.knative.kpa import KnativeBounds
 from pilotlight.platform.kubernetes.knative.service import Timeouts, most_seconds
-from pilotlight.platform.kubernetes.mirrors import Mirrors
+from pilotlight.platform.kubernetes.mirrors import ACTIVATOR_SERVICE, Mirrors
 from pilotlight.platform.kubernetes.nodes import machine_of
 from pilotlight.platform.kubernetes.objects import FunctionObjects, ObjectSettings
 from pilotlight.platform.kubernetes.publishing import Publisher
 from pilotlight.platform.kubernetes.scaler import KnativeScaler
 from pilotlight.platform.kubernetes.secrets import EngineKeys
 from pilotlight.platform.kubernetes.settings import OperatorSettings
-from pilotlight.platform.ledger.ledger import LOST
 from pilotlight.platform.link.app import link_app
 from pilotlight.platform.link.hub import Hub
 from pilotlight.platform.settings import QUEUE_SECONDS, allowed_buckets
@@ -56,6 +56,7 @@ STORAGE_NAMES = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_
 KNATIVE_NAMESPACE = "knative-serving"
 KEYS_SECONDS = 2.0
 """A key that another process has made or revoked is known within so long."""
+LOST = "its activator was lost before the request ended"
 LOOK_SECONDS = 10.0
 """Objects are compared with what should be at least so often."""
 ABANDONED_SECONDS = 60.0
@@ -110,6 +111,7 @@ class Leader:
             self.clock,
             PodSettings(settings.patience_seconds),
         )
+        self.ingresses = Ingresses(api, self.mirrors.ingresses, self.clock, _activator(settings.namespace))
         self.objects = FunctionObjects(
             api, self.mirrors.services, self.mirrors.pods, _object_settings(settings, storage, self._timeouts())
         )
@@ -168,6 +170,7 @@ class Leader:
         self.mirrors.close()
         await self.cluster.close()
         self.scaler.close()
+        self.ingresses.close()
         await asyncio.to_thread(self.database.close)
 
     # News
@@ -193,6 +196,7 @@ class Leader:
             try:
                 await self._apply_objects()
                 await asyncio.to_thread(self.objects.reconcile, self.mirrors.functions.objects, self._current)
+                await asyncio.to_thread(self.ingresses.reconcile, self.mirrors.activators_ready() > 0)
             except (DatabaseError, KubernetesError) as error:
                 log.error("objects could not be looked at; they are again", error=str(error))
             except Exception:
@@ -263,6 +267,10 @@ def _object_settings(settings: OperatorSettings, storage: Mapping[str, str], tim
         timeouts=timeouts,
         spec=_spec_settings(settings),
     )
+
+
+def _activator(namespace: str) -> str:
+    return f"{ACTIVATOR_SERVICE}.{namespace}.svc.cluster.local"
 
 
 def _spec_settings(settings: OperatorSettings) -> SpecSettings:

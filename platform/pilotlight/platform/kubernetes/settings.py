@@ -63,6 +63,8 @@ class ActivatorSettings(ProcessSettings):
     host: str = "0.0.0.0"  # noqa: S104 - a pod's own address, behind its Service
     http_port: int = 8080
     https_port: int = 8443
+    health_port: int = 8081
+    """Probes and metrics, for the cluster's own."""
     control_url: str = "https://pilotlight-control.pilotlight-system.svc:9443"
     shutdown_seconds: Annotated[float, Field(ge=0)] = 3600.0
     """How long streams may take to finish when this process is told to end."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 CLASS = "autoscaling.knative.dev/class"
 OUR_CLASS = "pilotlight.dev"
 KNATIVE_CLASS = "kpa.autoscaling.knative.dev"
@@ -20,3 +22,15 @@ ROLLOUT = "networking.internal.knative.dev/rollout"
 
 REVISION_LABEL = "serving.knative.dev/revision"
 """On everything that Knative makes for a revision, pods included."""
+
+_LONGEST = 63
+_DIGEST = 32
+
+
+def deployment_name(revision: str) -> str:
+    """Knative's name of a revision's Deployment: what is too long ends in its MD5 (kmeta.ChildName)."""
+    suffix = "-deployment"
+    if len(revision) <= _LONGEST - len(suffix):
+        return revision + suffix
+    digest = hashlib.md5(revision.encode(), usedforsecurity=False).hexdigest()
+    return revision[: _LONGEST - _DIGEST - len(suffix)] + digest + suffix
