@@ -17,7 +17,7 @@ from pilotlight.runtime.fetch import DigestMismatchError, FetchCancelledError, F
 from pilotlight.runtime.locks import FileLock, LockTimeoutError
 from pilotlight.runtime.models import BadManifestError
 from pilotlight.runtime.spec import Phase, ReplicaSpec
-from pilotlight.runtime.stores import StoreError, open_store
+from pilotlight.runtime.stores import ObjectNotFoundError, StoreDeniedError, StoreError, open_store
 
 _ERRORS = (
     BadManifestError,
@@ -68,10 +68,20 @@ class Holdings:
         except FetchCancelledError:
             raise FetchFailedError("stopped while the model was fetched") from None
         except _ERRORS as error:
-            raise FetchFailedError(f"the model could not be fetched: {error}") from error
+            raise FetchFailedError(f"the model could not be fetched: {error}{self._advice(error)}") from error
         except OSError as error:
             raise FetchFailedError(f"the model could not be fetched: {error.strerror} ({error.filename})") from error
         return self._models[0].folder
+
+    def _advice(self, error: Exception) -> str:
+        """What to do about it, where that is known."""
+        store = self._spec.store
+        if isinstance(error, StoreDeniedError):
+            return f"; check that the credentials are right and may read {store}"
+        if isinstance(error, ObjectNotFoundError):
+            named = ", ".join([self._spec.model, *(adapter.digest for adapter in self._spec.adapters)])
+            return f"; check that {store} is the right store and has all of {named}"
+        return ""
 
     @asynccontextmanager
     async def devices(self) -> AsyncIterator[None]:

@@ -67,8 +67,9 @@ def pod_environment(spec: ReplicaSpec) -> dict[str, str]:
 
 def read_environment(environment: Mapping[str, str], hostname: str) -> PodSettings:
     """The other way round; the replica is called by the host's name, which is the pod's. Raises BadDocumentError."""
+    document = _given(environment, SPEC_VARIABLE).encode()
     try:
-        spec = parse_spec(_given(environment, SPEC_VARIABLE).encode())
+        spec = parse_spec(document)
     except BadDocumentError as error:
         raise BadDocumentError(SPEC_VARIABLE, str(error)) from None
     if spec.engine.key:

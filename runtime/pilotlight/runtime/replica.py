@@ -242,7 +242,7 @@ class Replica:
         self.board.message, self.board.log_tail = failure, self._engine_log.tail()
         self.board.become(ReplicaState.FAILED)
         self._log.error("failed", extra={"reason": failure})
-        await self._first(self._stopping.wait(), asyncio.sleep(self._linger_seconds))
+        await self._first(self._draining.wait(), asyncio.sleep(self._linger_seconds))
         return 1
 
     def _cause(self) -> str:
