@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -181,18 +180,6 @@ def test_the_start_of_one_writer_leaves_what_runs_at_another(tmp_path: Path, row
     first.finished(usage("r1", outcome="ok"))
     first.close()
     assert by_request(rows)["r1"].outcome == "ok"
-
-
-def test_what_a_lost_writer_left_is_closed_by_the_others(
-    tmp_path: Path, rows: UsageRows, until: Callable[[Callable[[], bool], str], None]
-) -> None:
-    rows.seen("lost", 1.0)
-    rows.write([usage("r1")], "lost")
-
-    ledger = Ledger(tmp_path / "ledger", rows, 0.01)
-
-    until(lambda: by_request(rows)["r1"].outcome == "unknown", "closing what was abandoned")
-    ledger.close()
 
 
 def test_a_row_that_the_database_refuses_holds_up_no_other(tmp_path: Path, postgres: Any) -> None:

@@ -68,7 +68,7 @@ class UsageRows:
     def close_abandoned(self, now: float, reason: str, after: float = ABANDONED_SECONDS) -> int:
         """The same for every writer not heard of for `after` seconds. Returns how many rows.
 
-        Anybody may ask, several at once too. A writer that comes back after all has the last word on its rows.
+        Several may ask at once. A writer that comes back after all has the last word on its rows.
         """
         gone = writers.c.seen_at < now - after
         with self._database.write() as connection:

@@ -19,7 +19,7 @@ import structlog
 from pilotlight.activator.values import Clock, FunctionId, Usage
 from pilotlight.platform.clock import SystemClock
 from pilotlight.platform.database.connection import DatabaseError
-from pilotlight.platform.database.usage import ABANDONED_SECONDS, UsageRows
+from pilotlight.platform.database.usage import UsageRows
 from pilotlight.platform.ledger.journal import SPOOL_BYTES, Journal, JournalError, Segment, read
 from pilotlight.platform.ledger.lines import encode, fold
 from pilotlight.platform.ledger.outage import Outage
@@ -33,7 +33,6 @@ BEAT_SECONDS = 15.0
 KEPT = 10_000
 """Rows of refused requests that memory keeps while the journal takes none."""
 ENDED = "the platform ended before the request did"
-LOST = "the platform was lost before the request ended"
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +65,6 @@ class Ledger:
         self._writable = True
         self._outage = Outage(self._clock)
         self._beat_at: float | None = None
-        self._close_at = self._clock.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
@@ -147,7 +145,6 @@ class Ledger:
             except (DatabaseError, OSError) as error:
                 self._beat_at = None  # the next try begins with what costs little
                 self._outage.failed(error)
-                self._close_at = self._clock.monotonic() + ABANDONED_SECONDS
             except Exception:  # without this thread no row would ever be written again
                 log.exception("ledger flush failed; it is tried again")
 
@@ -158,21 +155,12 @@ class Ledger:
             return
         self.flush()
         self._outage.over(self._journal.size)
-        self._close_abandoned()
 
     def _beat(self) -> None:
         now = self._clock.monotonic()
         if self._beat_at is None or now - self._beat_at >= BEAT_SECONDS:
             self._rows.seen(self.writer, self._clock.now())
             self._beat_at = now
-
-    def _close_abandoned(self) -> None:
-        """Not soon after an outage: the other writers have not been able to say that they live."""
-        now = self._clock.monotonic()
-        if now >= self._close_at:
-            self._close_at = now + BEAT_SECONDS
-            if closed := self._rows.close_abandoned(self._clock.now(), LOST):
-                log.warning("requests of lost writers closed", requests=closed)
 
     def _bring_closed(self) -> None:
         self._beat()
