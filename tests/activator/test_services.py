@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pilotlight.activator.settings import Settings
+from pilotlight.activator.values import FunctionId
+
 if TYPE_CHECKING:
-    from tests.activator.conftest import ReadEvent, ReadRest, ScriptedEngine, Stage, WaitFor
+    from tests.activator.conftest import MakeRoute, ReadEvent, ReadRest, ScriptedEngine, Stage, WaitFor
 
 WAITING = ": waiting for a replica"
 ANSWER = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
@@ -191,3 +194,36 @@ async def test_a_client_that_leaves_ends_its_request_behind_the_service(
         await call.gone()
     row = await behind.row()
     assert (row.outcome, row.status) == ("cancelled", 499)
+
+
+class TestSilence:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(tick_seconds=0.005, silence_seconds=0.05, answer_seconds=0.05)
+
+    @pytest.mark.parametrize("streams", [True, False])
+    async def test_behind_a_service_it_is_no_failure_while_a_replica_may_be_starting(
+        self,
+        behind: Stage,
+        engine: ScriptedEngine,
+        second_engine: ScriptedEngine,
+        make_route: MakeRoute,
+        *,
+        streams: bool,
+    ) -> None:
+        behind.apply(
+            behind.routes[FunctionId("team-a", "chat")],
+            make_route(FunctionId("team-a", "direct"), replicas=(second_engine.replica(),)),
+        )
+        async with asyncio.TaskGroup() as group:
+            post = group.create_task(behind.status(stream=streams))
+            call = await engine.call()
+            silent = {"model": "direct", "prompt": "hello", "stream": streams}
+            assert await behind.status(json=silent) == 504, "a replica itself may not be silent for as long"
+            if streams:
+                await call.start()
+                await call.tokens("a", [1], total=1)
+                await call.done(total=1)
+            else:
+                await call.answer(ANSWER)
+            assert await post == 200

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pilotlight.activator.functions import FunctionState
 from pilotlight.activator.traffic import HostRule, Split
 from pilotlight.activator.values import FunctionId, RevisionDemand, RevisionFacts, StartProgress
 
@@ -206,3 +207,10 @@ async def test_a_route_that_was_applied_before_is_no_news(stage: Stage, read_eve
         response = await opened
         assert await read_event(response) == ": loading weights (eta 10s)"
         stage.apply()
+
+
+def test_a_revision_without_traffic_and_replicas_is_forgotten(make_route: MakeRoute) -> None:
+    function = FunctionState(make_route(hosts=TAGS), 0.0)
+    for number in range(3, 6):
+        function.update(make_route(revision=f"chat-{number}", splits=HALF), float(number))
+    assert {state.route.revision for state in function.revisions()} == {"chat-1", "chat-2", "chat-5"}
