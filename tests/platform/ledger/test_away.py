@@ -39,7 +39,7 @@ PROGRAM = textwrap.dedent("""
                 ledger.finished(replace(usage, completion_tokens=number, prompt_tokens=2, outcome="ok"))
         number += 1
         print("done", flush=True)
-    ledger.close()
+    ledger.close(120.0)
 """)
 
 
@@ -67,8 +67,11 @@ class Writer:
         assert self.process.stdout.readline() == "done\n", self.log.read_text()
 
     def end(self) -> None:
-        self._say("end")
+        self.ask_to_end()
         assert self.process.wait(120) == 0, self.log.read_text()
+
+    def ask_to_end(self) -> None:
+        self._say("end")
 
     def _say(self, order: str) -> None:
         assert self.process.stdin is not None
@@ -155,3 +158,28 @@ def test_a_writer_starts_and_takes_requests_while_postgresql_is_away(
     [found] = UsageRows(database).grouped("key", UsageFilter())
     database.close()
     assert (found["requests"], found["ok"], found["unknown"]) == (150, 148, 2)
+
+
+def test_a_writer_that_has_to_end_waits_for_its_database_and_leaves_nothing_behind(
+    tmp_path: Path,
+    postgres: Any,
+    start: Callable[..., Writer],
+    until: Callable[[Callable[[], bool], str], None],
+) -> None:
+    address = postgres.ready()
+    postgres.kill()
+    try:
+        writer = start(tmp_path / "one", "one", address)
+        writer.requests(150)
+        writer.done()
+        writer.ask_to_end()
+        until(lambda: "cannot reach" in writer.log.read_text(), "a try without the database")
+    finally:
+        postgres.start()
+    writer.end()
+
+    database = Database(address)
+    [found] = UsageRows(database).grouped("key", UsageFilter())
+    database.close()
+    assert found["requests"] == 150
+    assert list((tmp_path / "one" / "ledger").iterdir()) == []

@@ -39,6 +39,8 @@ from pilotlight.platform.link.wire import Shares
 from pilotlight.platform.settings import allowed_buckets
 from pilotlight.platform.shelf import Shelf
 
+LEDGER_SECONDS = 60.0
+"""How long a database that is away is waited for at the end: what is left of the ledger goes with the pod."""
 KEYS_SECONDS = 2.0
 TLS_SECONDS = 1.0
 """Between two looks for the certificates, which the first operator makes."""
@@ -129,7 +131,7 @@ class Gateway:
         await self._router.close()
         await self._reporter.close()
         await self._forwarder.close()
-        await asyncio.to_thread(self._ledger.close)
+        await asyncio.to_thread(self._ledger.close, LEDGER_SECONDS)
         await asyncio.to_thread(self._database.close)
 
     async def _keys_forever(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -30,6 +31,8 @@ BATCH = 500
 """Rows per transaction."""
 BEAT_SECONDS = 15.0
 """The database hears of every writer so often."""
+LAST_TRIES_SECONDS = 1.0
+"""Between tries to leave nothing behind."""
 KEPT = 10_000
 """Rows of refused requests that memory keeps while the journal takes none."""
 ENDED = "the platform ended before the request did"
@@ -108,16 +111,23 @@ class Ledger:
             self._bring_closed()
             self._bring_unwritten()
 
-    def close(self) -> None:
-        """Flush and end; the journal stays on disk when the database does not take it."""
+    def close(self, patience_seconds: float = 0.0) -> None:
+        """Flush and end; a database that is away is waited for so long, then the journal stays on disk."""
         self._stop.set()
         self._thread.join()
+        deadline = self._clock.monotonic() + patience_seconds
+        while not self._brought_all() and self._clock.monotonic() < deadline:
+            time.sleep(LAST_TRIES_SECONDS)
+        self._journal.close()
+
+    def _brought_all(self) -> bool:
         try:
             self.flush()
             self._rows.close_running(self.writer, ENDED)
         except DatabaseError as error:
-            log.error("ledger could not be flushed; the journal keeps it", error=str(error))
-        self._journal.close()
+            self._outage.failed(error)
+            return False
+        return True
 
     def _append(self, lines: bytes, reserved: bool) -> None:
         try:
