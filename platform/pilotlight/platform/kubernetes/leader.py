@@ -42,7 +42,7 @@ from pilotlight.platform.kubernetes.nodes import machine_of
 from pilotlight.platform.kubernetes.objects import FunctionObjects, ObjectSettings
 from pilotlight.platform.kubernetes.publishing import Publisher
 from pilotlight.platform.kubernetes.scaler import KnativeScaler
-from pilotlight.platform.kubernetes.secrets import EngineKeys
+from pilotlight.platform.kubernetes.secrets import EngineKeys, upload_secret
 from pilotlight.platform.kubernetes.settings import OperatorSettings
 from pilotlight.platform.link.app import link_app
 from pilotlight.platform.link.hub import Hub
@@ -255,8 +255,10 @@ class Leader:
             demand=self.hub.demand,
             clock=self.clock,
         )
+        secret = upload_secret(self.settings.master_key.get_secret_value())
         registries = (fleet_metrics(lambda: self.controller.known),)
-        return make_app(services, self.keyring, registries, lambda: "", model_routes(services))
+        models = model_routes(services, self.settings.master_key.get_secret_value().encode())
+        return make_app(services, self.keyring, registries, lambda: "", models)
 
 
 def _object_settings(settings: OperatorSettings, storage: Mapping[str, str], timeouts: Timeouts) -> ObjectSettings:

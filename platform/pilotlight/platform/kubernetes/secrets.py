@@ -14,3 +14,8 @@ class EngineKeys:
 
     def __call__(self, namespace: str, revision: str) -> str:
         return hmac.new(self._master, f"{namespace}/{revision}".encode(), hashlib.sha256).hexdigest()
+
+
+def upload_secret(master: str) -> bytes:
+    """What upload tokens are signed with: one that a leader made is good for the next leader too."""
+    return hmac.digest(master.encode(), b"upload tokens", hashlib.sha256)
