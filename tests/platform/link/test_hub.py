@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pilotlight.activator.values import Demand, FunctionId
 from pilotlight.platform.link.hub import Hub
@@ -44,6 +46,31 @@ def test_demand_is_the_sum_over_activators(hub: Hub, expected: Expected, report:
     assert hub.demand() == {CHAT: Demand(3, 5, 10, 30.0, (("pod-1", 5),)), OTHER: IDLE}
 
 
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["a-1", "a-2", "a-3"]),
+        st.floats(0.0, 12.0),
+        st.dictionaries(st.sampled_from([CHAT, OTHER]), st.sampled_from([IDLE, WAITING, BUSY])),
+    ),
+    max_size=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(story=steps)
+def test_how_often_demand_is_asked_for_does_not_change_it(
+    clock: FakeClock, report: MakeReport, story: list[tuple[str, float, dict[FunctionId, Demand]]]
+) -> None:
+    """What is added up is kept between the calls; it must be what a first call finds."""
+    often, once = (Hub("operator-1", clock, lambda: 1, lambda _function: 1000) for _ in range(2))
+    for sequence, (activator, seconds, demands) in enumerate(story):
+        clock.advance(seconds)
+        for hub in (often, once):
+            hub.take(report(activator, sequence, demands=demands))
+        often.demand()
+    assert often.demand() == once.demand()
+
+
 def test_nothing_is_known_of_a_function_that_nobody_tells_of(hub: Hub, report: MakeReport) -> None:
     hub.take(report(demands={CHAT: IDLE}))
     assert OTHER not in hub.demand()
@@ -76,8 +103,11 @@ def test_a_new_leader_waits_for_silent_activators_only_so_long(
     assert hub.demand() == {CHAT: IDLE}
 
 
-def test_no_expected_activator_does_not_make_silence_known(hub: Hub, expected: Expected) -> None:
+def test_no_expected_activator_does_not_make_silence_known(hub: Hub, expected: Expected, report: MakeReport) -> None:
     expected.count = 0
+    assert hub.demand() == {}
+    expected.count = 2
+    hub.take(report("a-1", demands={CHAT: IDLE}))
     assert hub.demand() == {}
 
 

@@ -56,7 +56,7 @@ def receive(told: Sequence[Report]) -> Heard | None:
 
 @given(st.lists(states, min_size=1, max_size=4))
 def test_the_merged_demand_is_the_sum_over_activators(told: list[Told]) -> None:
-    result = merged([heard(each) for each in told])
+    result = merged([heard(each) for each in told], FUNCTIONS)
 
     assert result.keys() == set().union(*told)
     for function, demand in result.items():
@@ -95,6 +95,7 @@ def test_duplicates_and_late_reports_change_nothing(history: list[Told], data: s
     for index, report in enumerate(told):
         noisy += [report, *data.draw(st.lists(st.sampled_from(told[: index + 1]), max_size=3))]
     assert receive(noisy) == receive(told)
+    assert {follow(receive(told), report, 0.0, 0.0) for report in told} == {Refusal.OLD}
 
 
 @given(st.lists(states, min_size=2, max_size=6), st.data())
@@ -133,6 +134,13 @@ def test_arrivals_are_counted_once_over_restarts(lives: list[list[int]]) -> None
             assert isinstance(found, Heard)
             known = found
     assert counted == sum(life[-1] for life in lives)
+
+
+def test_a_count_that_falls_within_one_life_has_begun_anew() -> None:
+    """A function that was deleted and made again."""
+    function = FUNCTIONS[0]
+    first, then = reports([{function: Demand(0, 0, count, 0.0)} for count in (9, 2)])
+    assert arrivals(receive([first]), then) == {function: 2}
 
 
 @given(states)

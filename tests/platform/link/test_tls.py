@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -78,6 +80,40 @@ def test_only_an_activator_of_our_authority_gets_in(
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(story())
+
+
+async def test_a_request_that_comes_with_the_handshake_of_another_role_is_not_looked_at(
+    pki: Pki, serving: Serving
+) -> None:
+    asked: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+        await HELLO(scope, receive, send)
+
+    async with serving(app, pki.server()) as url:
+        for path, folder in [("/activator", pki.activator), ("/other", leaf_folder(pki, of_other_role(pki)))]:
+            await at_once(urlsplit(url).port or 0, client_context(folder)(), path)
+    assert asked == ["/activator"]
+
+
+async def at_once(port: int, context: ssl.SSLContext, path: str) -> None:
+    """Send the end of the handshake and a request in one piece, and read until the server closes."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            writer.write(outgoing.read())
+            incoming.write(await reader.read(2**16))
+    tls.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    writer.write(outgoing.read())
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+    writer.close()
 
 
 async def test_no_certificate_plain_http_and_old_tls_are_refused(pki: Pki, serving: Serving) -> None:

@@ -147,7 +147,7 @@ class _Client:
 
 
 async def _relay(response: aiohttp.ClientResponse, client: _Client, send: Send) -> None:
-    """Until the answer's end, or until either side leaves: a connection is closed where its answer did not end."""
+    """Until the answer's end, or until either side leaves."""
     sending = asyncio.create_task(_send(response, send))
     leaving = asyncio.create_task(client.leaves())
     try:
@@ -156,7 +156,7 @@ async def _relay(response: aiohttp.ClientResponse, client: _Client, send: Send) 
         for task in (sending, leaving):
             task.cancel()
         await asyncio.gather(sending, leaving, return_exceptions=True)
-        response.close() if sending.cancelled() or sending.exception() else response.release()
+        response.release()  # which closes the connection of an answer that has not ended
     if not sending.cancelled() and (broken := sending.exception()):
         log.warning("an answer broke off", url=str(response.url.origin()), error=str(broken) or type(broken).__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 
 import structlog
@@ -66,6 +66,9 @@ class Hub:
         self._heard: dict[str, Heard] = {}
         self._arrived: dict[FunctionId, int] = {}
         self._last_active: dict[FunctionId, float] = {}
+        self._merged: dict[FunctionId, Demand] = {}
+        self._merged_of: Set[str] = frozenset()
+        self._dirty: set[FunctionId] = set()
         self._grants = Grants(self._limit)
         self._began = self._clock.monotonic()
         self._settled = False
@@ -85,17 +88,8 @@ class Hub:
 
     def demand(self) -> Mapping[FunctionId, Demand]:
         """The work in hand by function, of those that are known."""
-        known = merged(self._fresh().values())
-        if not self._has_settled():
-            known = at_least(known)
-        return {
-            function: replace(
-                demand,
-                arrived_total=self._arrived[function],
-                last_active=max(demand.last_active, self._last_active[function]),
-            )
-            for function, demand in known.items()
-        }
+        self._merge()
+        return dict(self._merged) if self._has_settled() else at_least(self._merged)
 
     def cause(self, function: FunctionId) -> str:
         """The key of the oldest request that waits there at some activator; empty: there is none."""
@@ -106,6 +100,19 @@ class Hub:
         now = self._clock.monotonic()
         return {name: Seen(now - heard.heard_at, heard.skew) for name, heard in self._heard.items()}
 
+    def _merge(self) -> None:
+        """Add up what has changed; all of it when an activator has come or gone."""
+        fresh = self._fresh()
+        if fresh.keys() != self._merged_of:
+            self._merged_of = frozenset(fresh)
+            self._dirty.update(self._merged, *(heard.demands for heard in fresh.values()))
+        for function in self._dirty:
+            self._merged.pop(function, None)
+        for function, demand in merged(fresh.values(), self._dirty).items():
+            arrived, latest = self._arrived[function], self._last_active[function]
+            self._merged[function] = replace(demand, arrived_total=arrived, last_active=latest)
+        self._dirty = set()
+
     def _note(self, known: Heard | None, found: Heard, report: Report) -> None:
         if known is None or known.started_at != found.started_at:
             log.info("activator heard", activator=report.activator, functions=len(found.demands))
@@ -114,7 +121,9 @@ class Hub:
             latest = max(self._last_active.get(function, 0.0), report.demands[function].last_active)
             self._last_active[function] = latest
         self._heard[report.activator] = found
-        self._forget(known.demands.keys() - found.demands.keys() if known is not None else set())
+        dropped = known.demands.keys() - found.demands.keys() if known is not None else set()
+        self._dirty |= report.demands.keys() | dropped
+        self._forget(dropped)
 
     def _forget(self, dropped: set[FunctionId]) -> None:
         """Activators that are long gone, and the counts of functions that nobody has any more."""

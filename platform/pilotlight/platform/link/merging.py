@@ -72,13 +72,13 @@ def arrivals(before: Heard | None, report: Report) -> dict[FunctionId, int]:
     return {function: _risen(known.get(function), demand.arrived_total) for function, demand in report.demands.items()}
 
 
-def merged(heard: Collection[Heard]) -> dict[FunctionId, Demand]:
+def merged(heard: Collection[Heard], functions: Iterable[FunctionId]) -> dict[FunctionId, Demand]:
     """Sums over activators, the latest activity; a function that none of them has is missing: nothing is known."""
-    by_function: dict[FunctionId, list[Demand]] = {}
-    for each in heard:
-        for function, demand in each.demands.items():
-            by_function.setdefault(function, []).append(demand)
-    return {function: demands[0] if len(demands) == 1 else total(demands) for function, demands in by_function.items()}
+    return {
+        function: total(parts)
+        for function in functions
+        if (parts := [each.demands[function] for each in heard if function in each.demands])
+    }
 
 
 def total(demands: Collection[Demand]) -> Demand:
