@@ -38,10 +38,12 @@ class Applied:
 class Installer:
     """Blocking. Every method raises KubernetesError or InstallError."""
 
-    def __init__(self, api: Api, objects: Sequence[Object], dry_run: bool = False) -> None:
+    def __init__(self, api: Api, objects: Sequence[Object], dry_run: bool = False, namespace: str = SYSTEM) -> None:
+        """`namespace`: where the objects' Deployments and Secrets are."""
         self._api = api
         self._objects = objects
         self._dry_run = dry_run
+        self._namespace = namespace
         self._kinds = Kinds(api)
 
     def secrets(self) -> Plan:
@@ -50,7 +52,7 @@ class Installer:
         wanted = plan(self._objects, found)
         if wanted.problems:
             raise InstallError(
-                f"Secrets in {SYSTEM} are incomplete; make them (the namespace first) after "
+                f"Secrets in {self._namespace} are incomplete; make them (the namespace first) after "
                 "manifests/base/secrets.template.yaml and install again",
                 wanted.problems,
             )
@@ -88,32 +90,32 @@ class Installer:
 
     def url(self) -> str:
         """Where clients outside of the cluster reach it; empty: only through a port-forward."""
-        status = self._api.get(SERVICE, SYSTEM, "pilotlight-activator").get("status", {})
+        status = self._api.get(SERVICE, self._namespace, "pilotlight-activator").get("status", {})
         ingress = status.get("loadBalancer", {}).get("ingress") or ()
         address = next((each.get("hostname") or each.get("ip") for each in ingress), "")
         return f"http://{address}" if address else ""
 
     def admin_key(self) -> str:
-        data = self._api.get(SECRET, SYSTEM, "pilotlight-admin")["data"]
+        data = self._api.get(SECRET, self._namespace, "pilotlight-admin")["data"]
         return base64.b64decode(data["key"]).decode()
 
     def _keys(self, name: str) -> Collection[str] | None:
         try:
-            return tuple(self._api.get(SECRET, SYSTEM, name).get("data") or ())
+            return tuple(self._api.get(SECRET, self._namespace, name).get("data") or ())
         except NotFoundError:
             return None
 
     def _make(self, wanted: Plan) -> Iterator[Applied]:
         for name in wanted.keep:
-            yield Applied("Secret", SYSTEM, name, "kept")
+            yield Applied("Secret", self._namespace, name, "kept")
         for name, values in wanted.make.items():
             outcome = "created"
             try:
                 if not self._dry_run:
-                    self._api.create(SECRET, secret(SYSTEM, name, values))
+                    self._api.create(SECRET, secret(self._namespace, name, values))
             except ConflictError:
                 outcome = "kept"  # another installation was faster
-            yield Applied("Secret", SYSTEM, name, outcome)
+            yield Applied("Secret", self._namespace, name, outcome)
 
     def _apply(self, found: Object) -> Applied:
         metadata = found["metadata"]
@@ -149,22 +151,24 @@ class Installer:
             time.sleep(LOOK_SECONDS / 5)
 
     def _look(self, name: str) -> Rollout:
-        found = self._api.get(DEPLOYMENT, SYSTEM, name)
-        pods = self._api.list(POD, SYSTEM, labels=selector(found)).items
+        found = self._api.get(DEPLOYMENT, self._namespace, name)
+        pods = self._api.list(POD, self._namespace, labels=selector(found)).items
         return rollout(found, pods, time.time())
 
     def _late(self, seen: Collection[Rollout], seconds: float) -> InstallError:
         details = [str(each) + self._last_line(each.pod) for each in seen if not each.done]
-        return InstallError(f"not available after {seconds:.0f} s; `kubectl -n {SYSTEM} get pods`", tuple(details))
+        return InstallError(
+            f"not available after {seconds:.0f} s; `kubectl -n {self._namespace} get pods`", tuple(details)
+        )
 
     def _last_line(self, pod: str) -> str:
         """What its container said last, where that can be read."""
         if not pod:
             return ""
         try:
-            found = self._api.get(POD, SYSTEM, pod)
+            found = self._api.get(POD, self._namespace, pod)
             container = _troubled(found)
-            lines = list(self._api.log(SYSTEM, pod, container, tail=1, follow=False))
+            lines = list(self._api.log(self._namespace, pod, container, tail=1, follow=False))
         except KubernetesError:
             return ""
         return f"; {container} said: {lines[-1].decode('utf-8', 'replace').strip()[:300]}" if lines else ""
