@@ -45,8 +45,10 @@ def test_anything_else_opens_nothing(ring: Keyring, secret: str) -> None:
 def test_a_revoked_key_opens_nothing_from_then_on(ring: Keyring) -> None:
     record, secret = ring.create("ci")
 
+    assert ring.in_force(record.id)
     assert ring.revoke(record.id)
     assert ring.authenticate(secret) is None
+    assert not ring.in_force(record.id)
     assert not ring.revoke(record.id)
     assert ring.list()[0].revoked_at is not None
 

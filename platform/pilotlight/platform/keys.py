@@ -83,6 +83,10 @@ class Keyring:
         known, caller = self._callers.get(digest, ("", None))
         return caller if hmac.compare_digest(known, digest) else None
 
+    def in_force(self, key: str) -> bool:
+        """Whether the id is that of a key that was not revoked."""
+        return any(caller.key == key for _, caller in self._callers.values())
+
     def create(
         self,
         name: str,

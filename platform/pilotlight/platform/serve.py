@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pilotlight.activator.settings import Settings as ActivatorSettings
 from pilotlight.activator.values import FunctionId
 from pilotlight.platform.api.app import make_app
 from pilotlight.platform.api.metrics import registry as fleet_metrics
+from pilotlight.platform.api.registry import model_routes
 from pilotlight.platform.api.services import Services
 from pilotlight.platform.clock import SystemClock
 from pilotlight.platform.control.controller import Controller, LoopSettings, Stores
@@ -37,8 +37,6 @@ from pilotlight.platform.keys import Keyring
 from pilotlight.platform.ledger.ledger import ENDED, Ledger
 from pilotlight.platform.listening import doors, listen, server
 from pilotlight.platform.logging import log_to_stderr
-from pilotlight.platform.registry.http import registry_routes
-from pilotlight.platform.registry.tokens import Tokens, with_tokens
 from pilotlight.platform.settings import Settings, allowed_buckets, registry_address
 from pilotlight.platform.shelf import Shelf
 from pilotlight.platform.statefolder import StateFolder
@@ -126,10 +124,7 @@ class Platform:
             clock=self.clock,
         )
         registries = (self.activator.metrics.registry, fleet_metrics(lambda: self.controller.known))
-        tokens = Tokens(secrets.token_bytes())
-        authorize = with_tokens(self._authorize, tokens, self.keyring.in_force)
-        models = registry_routes(self._registry, authorize, self._live_digests, self._record, tokens=tokens)
-        control = make_app(services, self.keyring, registries, self._missing, models)
+        control = make_app(services, self.keyring, registries, self._missing, model_routes(services))
         return dispatcher(self.activator.app, control)
 
     async def start(self) -> asyncio.Task[None]:

@@ -120,6 +120,26 @@ def test_a_bucket_that_is_not_for_models_is_refused(cli: Cli, platform: Path, mo
     )
 
 
+def test_an_upload_token_is_enough_to_push(
+    cli: Cli, platform: Path, bucket: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref, at = f"s3://{bucket}/team-a/chat:v1", ["--state", str(platform), "models"]
+    made = cli(*at, "token", ref, "--valid", "10m")
+    told = json.loads(cli(*at, "token", ref, "--json").out)
+
+    monkeypatch.setenv("PILOTLIGHT_KEY", made.out.strip())
+    pushed, pulled = cli(*at, "push", str(model), ref), cli(*at, "pull", ref, str(model.parent / "back"))
+    listed = cli(*at, "list")
+
+    assert made.out.startswith("plu-")
+    assert set(told) == {"token", "expires"}
+    assert (pushed.code, pushed.err) == (0, "")
+    assert (pulled.code, pulled.err) == (1, "error: an upload token reads no files\n")
+    assert listed.code == 1
+    assert made.out.strip() not in pushed.out + listed.err
+    assert cli(*at, "token", ref, "--valid", "25h").code == 1
+
+
 def test_a_dry_run_says_what_would_be_removed(
     cli: Cli, platform: Path, store: S3Store, bucket: str, model: Path
 ) -> None:

@@ -18,6 +18,7 @@ from pilotlight.platform.registry.http import BODY_SECONDS, registry_routes
 from pilotlight.platform.registry.registry import Registry
 from pilotlight.platform.registry.remote import RemoteStore
 from pilotlight.platform.registry.rights import Caller
+from pilotlight.platform.registry.tokens import Tokens, with_tokens
 from pilotlight.runtime.stores import ObjectStore
 
 Open = Callable[..., RemoteStore]
@@ -67,6 +68,7 @@ class Key:
     namespaces: frozenset[str] | None = frozenset()
     admin: bool = False
     functions: frozenset[tuple[str, str]] | None = None
+    key: str = "key-of-a-test"
 
 
 @pytest.fixture
@@ -119,11 +121,13 @@ def url(
             raise HTTPException(401)
         return callers[secret]
 
+    tokens = Tokens(b"secret of a test")
     routes = registry_routes(
         lambda bucket: registry if bucket == "models" else None,
-        authorize,
+        with_tokens(authorize, tokens, lambda key: key == Key.key),
         record=lambda _caller, action, subject: recorded.append((action, subject)),
         body_seconds=getattr(request, "param", BODY_SECONDS),
+        tokens=tokens,
     )
     app = Starlette(routes=[Mount("/api/v1alpha1/registry", routes=routes)])
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="off"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Sequence
 
 from starlette.exceptions import HTTPException
@@ -15,16 +16,20 @@ from pilotlight.platform.control.errors import PlatformError
 from pilotlight.platform.registry.errors import NotAllowedError
 from pilotlight.platform.registry.http import registry_routes
 from pilotlight.platform.registry.registry import Registry
+from pilotlight.platform.registry.rights import Caller as RegistryCaller
+from pilotlight.platform.registry.tokens import Tokens, with_tokens
 from pilotlight.platform.values import AuditRecord
 
 
-def model_routes(services: Services) -> Sequence[BaseRoute]:
-    """For `make_app`."""
+def model_routes(services: Services, secret: bytes | None = None) -> Sequence[BaseRoute]:
+    """For `make_app`. `secret` signs upload tokens; without one they end with this process."""
+    tokens = Tokens(secret or secrets.token_bytes())
     return registry_routes(
         lambda bucket: _registry(services, bucket),
-        lambda request: _authorize(services, request),
+        with_tokens(lambda request: _authorize(services, request), tokens, services.keyring.in_force),
         lambda: _live_digests(services),
         lambda caller, action, subject: _record(services, caller, action, subject),
+        tokens=tokens,
     )
 
 
@@ -54,6 +59,5 @@ def _live_digests(services: Services) -> Iterable[str]:
             yield from (digest for _, digest in revision.template.adapters)
 
 
-def _record(services: Services, caller: object, action: str, subject: str) -> None:
-    key = caller.key if isinstance(caller, Caller) else ""
-    services.records.audited(AuditRecord(services.clock.now(), key, action, subject))
+def _record(services: Services, caller: RegistryCaller, action: str, subject: str) -> None:
+    services.records.audited(AuditRecord(services.clock.now(), caller.key, action, subject))

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from pilotlight.platform.registry.remote import RemoteStore
 
 app = typer.Typer(
-    help="Push, pull, list, tag, verify, import and collect models.", no_args_is_help=True, rich_markup_mode=None
+    help="Push, pull, list, tag, verify, import and collect models; make upload tokens.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 LOCAL_BUCKET = "models"
@@ -152,6 +154,29 @@ def gc(
         print(f"{'would remove' if dry_run else 'removed'} {files}, {taken.manifests} manifests and {uploads}")
     if not taken.complete:
         raise CommandError("the collection ran out of its time; run it again to go on")
+
+
+@app.command()
+def token(
+    context: typer.Context,
+    ref: Ref,
+    valid: Annotated[str, typer.Option(help="How long it holds, as 30m; at most 24h.")] = "1h",
+    as_json: AsJson = False,
+) -> None:
+    """Make an upload token: a PILOTLIGHT_KEY that pushes to REF's repository, and does nothing else.
+
+    It is printed alone on stdout and kept nowhere. It ends when the platform or the key that made it does.
+    """
+    from pilotlight.platform.cli.transfers import parse_ref, translated
+    from pilotlight.platform.cli.units import parse_seconds
+
+    wanted = parse_ref(ref)
+    with translated():
+        made = store(context, wanted.bucket, wanted.repository).token(parse_seconds(valid, "--valid"))
+    if as_json:
+        show_value(asdict(made), Form.JSON)
+    else:
+        print(made.token)
 
 
 @app.command("import")

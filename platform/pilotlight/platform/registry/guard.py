@@ -26,7 +26,7 @@ from pilotlight.platform.registry.errors import (
 from pilotlight.platform.registry.judgement import judge
 from pilotlight.platform.registry.layout import Kind, Place, blob_key, manifest_key, parse_key, pending_key
 from pilotlight.platform.registry.push import lease_until, missing, present
-from pilotlight.platform.registry.rights import Caller, may_push, may_read
+from pilotlight.platform.registry.rights import Caller, Uploader, may_fetch, may_push, may_read
 from pilotlight.platform.registry.stored import StoredFile
 from pilotlight.runtime.models import MANIFEST_LIMIT, ModelFile, ModelManifest, check_digest, sha256
 from pilotlight.runtime.stores import (
@@ -88,7 +88,7 @@ class Guard:
         return self._store.stat(key)
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        self._check_readable(key)
+        self._check_fetchable(key)
         return self._store.read(key, start, length)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -115,6 +115,8 @@ class Guard:
     def delete(self, key: str) -> None:
         """A tag or a pin; a file only when it is corrupt, which is looked at again: then it is of no use to anyone."""
         place = self._pushable(key)
+        if isinstance(self._caller, Uploader) and place.kind is not Kind.PENDING_MANIFEST:
+            raise NotAllowedError("an upload token removes nothing")
         if place.kind is Kind.BLOB:
             self._check_readable(key)
         sound = place.kind is Kind.BLOB and self._digest_of(key) == place.digest
@@ -144,7 +146,7 @@ class Guard:
 
     def sign_read(self, key: str) -> SignedRequest:
         """Lets the caller read a file from the store itself. Raises NotPresignedError."""
-        self._check_readable(key)
+        self._check_fetchable(key)
         return self._presigner().sign_read(key)
 
     def complete_upload(self, upload: Upload, parts: Sequence[Part]) -> None:
@@ -200,6 +202,11 @@ class Guard:
         place = parse_key(key)
         if place is None or not self._readable(place):
             raise ObjectNotFoundError(f"object {key!r} does not exist", key=key)
+
+    def _check_fetchable(self, key: str) -> None:
+        self._check_readable(key)
+        if key.startswith("blobs/") and not may_fetch(self._caller):
+            raise NotAllowedError("an upload token reads no files")
 
     def _readable(self, place: Place) -> bool:
         if place.kind is Kind.BLOB:

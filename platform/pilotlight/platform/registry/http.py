@@ -11,6 +11,7 @@
     PUT    /{bucket}/uploads/{key}?repository=&upload=&part=
     POST   /{bucket}/uploads/{key}?repository=&upload=&part=    {"size", "sha256"}: a signed PUT of it, likewise
     DELETE /{bucket}/uploads/{key}?repository=&upload=
+    POST   /{bucket}/tokens?repository=                     {"seconds": 3600}: a token to push there
     POST   /{bucket}/collection                             {"grace": seconds, "dryRun": false}, admins only
 
 Errors are `{"error": {"code", "message"}}`; `code` is the error's class, so that the client raises the same.
@@ -21,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import lru_cache
@@ -44,7 +46,8 @@ from pilotlight.platform.registry.errors import (
 from pilotlight.platform.registry.guard import Guard, References
 from pilotlight.platform.registry.refs import check_repository
 from pilotlight.platform.registry.registry import Registry
-from pilotlight.platform.registry.rights import Caller
+from pilotlight.platform.registry.rights import Caller, Uploader, may_push
+from pilotlight.platform.registry.tokens import LONGEST_SECONDS, Tokens
 from pilotlight.platform.registry.wire import MODIFIED
 from pilotlight.runtime.models import MANIFEST_LIMIT, BadManifestError, load_json
 from pilotlight.runtime.stores import (
@@ -102,9 +105,13 @@ def registry_routes(
     live: Callable[[], Iterable[str]] = tuple,
     record: Record = lambda _caller, _action, _subject: None,
     body_seconds: float = BODY_SECONDS,
+    tokens: Tokens | None = None,
 ) -> list[Route]:
-    """Mounted under `/api/v1alpha1/registry`. `live` gives the manifest digests that a collection must keep."""
-    shell = _Shell(registry_for_bucket, authorize, live, record, body_seconds)
+    """Mounted under `/api/v1alpha1/registry`. `live` gives the manifest digests that a collection must keep.
+
+    `tokens` makes those that `authorize` lets in; without it, they end with this process.
+    """
+    shell = _Shell(registry_for_bucket, authorize, live, record, body_seconds, tokens or Tokens(secrets.token_bytes()))
     return [
         Route("/{bucket}/objects", shell.answer(shell.list_objects)),
         Route("/{bucket}/objects/{key:path}", shell.answer(shell.stat_object), methods=["HEAD"]),
@@ -116,6 +123,7 @@ def registry_routes(
         Route("/{bucket}/uploads/{key:path}", shell.answer(shell.get_upload), methods=["GET"]),
         Route("/{bucket}/uploads/{key:path}", shell.answer(shell.put_part), methods=["PUT"]),
         Route("/{bucket}/uploads/{key:path}", shell.answer(shell.delete_upload), methods=["DELETE"]),
+        Route("/{bucket}/tokens", shell.answer(shell.make_token), methods=["POST"]),
         Route("/{bucket}/collection", shell.answer(shell.collect), methods=["POST"]),
     ]
 
@@ -128,12 +136,14 @@ class _Shell:
         live: Callable[[], Iterable[str]],
         record: Record,
         body_seconds: float,
+        tokens: Tokens,
     ) -> None:
         self._registry_for_bucket = registry_for_bucket
         self._authorize = authorize
         self._live = live
         self._record = record
         self._body_seconds = body_seconds
+        self._tokens = tokens
         self._references = lru_cache(maxsize=16)(lambda bucket: References(self._registry(bucket).store))
         self._bodies = asyncio.Semaphore(BODIES)
 
@@ -230,6 +240,16 @@ class _Shell:
         await run_in_threadpool(guard.abort_upload, _upload(request))
         return Response(status_code=204)
 
+    async def make_token(self, request: Request, caller: Caller) -> Response:
+        bucket, repository = request.path_params["bucket"], check_repository(request.query_params.get("repository", ""))
+        if isinstance(caller, Uploader) or not may_push(caller, repository):
+            raise NotAllowedError(f"this key may not push to {repository!r}, and so makes no token for it")
+        self._registry(bucket)
+        seconds = _seconds(await _body(request, 1000, self._body_seconds))
+        issued = self._tokens.issue(caller.key, bucket, repository, seconds)
+        await run_in_threadpool(self._record, caller, "token", f"s3://{bucket}/{repository}")
+        return JSONResponse(asdict(issued), 201)
+
     async def collect(self, request: Request, caller: Caller) -> Response:
         if not caller.admin:
             raise NotAllowedError("only an admin key may collect")
@@ -248,6 +268,8 @@ class _Shell:
 
     def _guard(self, request: Request, caller: Caller) -> Guard:
         bucket, repository = request.path_params["bucket"], request.query_params.get("repository", "")
+        if isinstance(caller, Uploader) and caller.bucket != bucket:
+            raise NotAllowedError(f"the upload token is for bucket {caller.bucket!r}")
         store, references = self._registry(bucket).store, self._references(bucket)
         return Guard(store, references, caller, check_repository(repository) if repository else "")
 
@@ -336,6 +358,15 @@ def _part(item: dict[str, object]) -> Part:
     if sha and not _SHA256.fullmatch(sha):
         raise TypeError
     return Part(number, size, etag, sha)
+
+
+def _seconds(body: bytes) -> float:
+    """How long a token is to hold. Raises BadManifestError."""
+    loaded = load_json(body, 1000)
+    seconds = loaded.get("seconds") if isinstance(loaded, dict) else None
+    if type(seconds) not in (int, float) or not 0 < cast("float", seconds) <= LONGEST_SECONDS:
+        raise BadManifestError(f"seconds: expected a number up to {LONGEST_SECONDS}")
+    return float(cast("float", seconds))
 
 
 def _collection(body: bytes) -> tuple[float, bool]:

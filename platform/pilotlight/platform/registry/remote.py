@@ -18,6 +18,7 @@ from pilotlight.platform.registry import errors as registry_errors
 from pilotlight.platform.registry.collection import Collected
 from pilotlight.platform.registry.errors import ModelRefusedError, RegistryError
 from pilotlight.platform.registry.straight import StraightWay
+from pilotlight.platform.registry.tokens import Issued
 from pilotlight.platform.registry.wire import MODIFIED
 from pilotlight.runtime import stores
 from pilotlight.runtime.models import BadManifestError
@@ -140,6 +141,11 @@ class RemoteStore:
         body = json.dumps({"grace": grace, "dryRun": dry_run}).encode()
         answer = self._send("POST", "collection", "", body=body, patience=3600)
         return Collected(**json.loads(answer.data))
+
+    def token(self, seconds: float) -> Issued:
+        """A token to push to this repository; for keys that may push there."""
+        answer = self._send("POST", "tokens", "", body=json.dumps({"seconds": seconds}).encode())
+        return Issued(**json.loads(answer.data))
 
     def _json(
         self, method: str, key: str, query: Mapping[str, str] | None = None, body: bytes | None = None
