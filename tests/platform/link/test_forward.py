@@ -174,7 +174,7 @@ async def test_a_body_beyond_the_bound_is_refused(pki: Pki, serving: Serving, ev
     async with forwarding(pki, serving, eventually, ForwarderSettings(body_bytes=1000)) as stage:
         async with stage.user.put(f"{stage.url}/api/v1/echo/x", data=b"x" * 1001) as response:
             assert response.status == 413
-            assert (await response.json())["error"]["code"] == "body_too_large"
+            assert (await response.json())["error"]["code"] == "request_too_large"
         async with stage.user.put(f"{stage.url}/api/v1/echo/x", data=b"x" * 1000) as response:
             assert response.status == 207
 
@@ -189,5 +189,5 @@ async def test_without_a_leader_the_caller_is_told_when_to_come_again(pki: Pki, 
     ):
         assert response.status == 503
         assert int(response.headers["Retry-After"]) >= 1
-        assert (await response.json())["error"]["code"] == "no_leader"
+        assert (await response.json())["error"]["code"] == "unavailable"
     await forwarder.close()

@@ -9,7 +9,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotlight.activator.values import Demand, FunctionId
+from pilotlight.activator.values import Demand, FunctionId, RevisionDemand
 from pilotlight.platform.link.merging import Heard, Refusal, arrivals, at_least, follow, merged, total
 from pilotlight.platform.link.wire import Report
 
@@ -23,6 +23,9 @@ demands = st.builds(
     counts,
     st.floats(0, 2e9),
     st.dictionaries(st.sampled_from(["r1", "r2", "r3"]), counts).map(lambda found: tuple(found.items())),
+    st.dictionaries(st.sampled_from(["v1", "v2"]), st.tuples(counts, counts)).map(
+        lambda found: tuple(RevisionDemand(name, *both) for name, both in found.items())
+    ),
 )
 states = st.dictionaries(st.sampled_from(FUNCTIONS), demands)
 Told = dict[FunctionId, Demand]
@@ -70,6 +73,17 @@ def test_the_merged_demand_is_the_sum_over_activators(told: list[Told]) -> None:
         assert all(
             by_replica[name] == sum(dict(part.per_replica).get(name, 0) for part in parts) for name in by_replica
         )
+
+
+@given(st.lists(demands, min_size=1, max_size=4))
+def test_revisions_are_added_up_by_name(parts: list[Demand]) -> None:
+    told = [part for demand in parts for part in demand.per_revision]
+    added = {part.revision: part for part in total(parts).per_revision}
+
+    assert added.keys() == {part.revision for part in told}
+    for name, part in added.items():
+        assert part.queued == sum(each.queued for each in told if each.revision == name)
+        assert part.in_flight == sum(each.in_flight for each in told if each.revision == name)
 
 
 @given(st.lists(demands, min_size=2, max_size=4), st.randoms(use_true_random=False))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotlight.activator.values import Demand, FunctionId
+from pilotlight.activator.values import Demand, FunctionId, RevisionDemand
 from pilotlight.platform.link.wire import (
     Answer,
     Lost,
@@ -30,7 +30,15 @@ functions = st.builds(FunctionId, labels, labels)
 names = st.text(min_size=1, max_size=20)
 counts = st.integers(0, 10**9)
 moments = st.floats(0, 4e9)
-demands = st.builds(Demand, counts, counts, counts, moments, st.lists(st.tuples(names, counts), max_size=3).map(tuple))
+demands = st.builds(
+    Demand,
+    counts,
+    counts,
+    counts,
+    moments,
+    st.lists(st.tuples(names, counts), max_size=3).map(tuple),
+    st.lists(st.builds(RevisionDemand, names, counts, counts), max_size=3).map(tuple),
+)
 reports = st.builds(
     Report,
     activator=names,
@@ -81,6 +89,7 @@ DEMAND = {"queued": 1, "in_flight": 2, "arrived_total": 3, "last_active": 4.0, "
         ({"demands": {"team-a/chat": {**DEMAND, "queued": -1}}}, "demands.team-a/chat"),
         ({"demands": {"team-a/chat": {**DEMAND, "more": 1}}}, "more"),
         ({"demands": {"team-a/chat": {**DEMAND, "per_replica": [["r", -1]]}}}, "demands.team-a/chat"),
+        ({"demands": {"team-a/chat": {**DEMAND, "per_revision": [["r", 1, -1]]}}}, "demands.team-a/chat"),
         ({"demands": {"team-a/chat": {**DEMAND, "last_active": float("nan")}}}, "last_active"),
         ({"lost": [{"function": "team-a/chat", "replica": "r", "reason": "x" * 501}]}, "lost.0.reason"),
         ({"ready": [{"function": "team-a/chat"}]}, "ready.0.replica"),

@@ -36,8 +36,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 @dataclass(frozen=True)
 class ForwarderSettings:
-    body_bytes: int = 64 * 2**20
-    """Largest body of a request, bytes: manifests are small, models go to the object store."""
+    body_bytes: int = 256 * 2**20
+    """Largest body of a request, bytes; it is streamed. Parts of models, where no store signs, have 128 MiB at most."""
     connect_seconds: float = 2.0
     silence_seconds: float = 600.0
     """Longest silence of an answer: a followed log may say nothing for long."""
@@ -100,12 +100,12 @@ class Forwarder:
         )
 
     def _too_large(self) -> HttpError:
-        return HttpError(413, "body_too_large", f"a body may have {self._settings.body_bytes} bytes at most")
+        return HttpError(413, "request_too_large", f"a body may have {self._settings.body_bytes} bytes at most")
 
     def _nobody(self, error: Exception) -> HttpError:
         log.warning("nobody leads", url=self._url, error=str(error) or type(error).__name__)
         message = "no control plane answers just now; functions that are known keep being served"
-        return HttpError(503, "no_leader", message, headers={"retry-after": str(self._settings.retry_seconds)})
+        return HttpError(503, "unavailable", message, headers={"retry-after": str(self._settings.retry_seconds)})
 
 
 class _Client:

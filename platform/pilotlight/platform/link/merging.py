@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeVar
 
-from pilotlight.activator.values import Demand, FunctionId
+from pilotlight.activator.values import Demand, FunctionId, RevisionDemand
 from pilotlight.platform.link.wire import Report
 
 _T = TypeVar("_T")
@@ -84,15 +84,21 @@ def merged(heard: Collection[Heard], functions: Iterable[FunctionId]) -> dict[Fu
 def total(demands: Collection[Demand]) -> Demand:
     """pre: at least one."""
     replicas: Counter[str] = Counter()
+    queued: Counter[str] = Counter()
+    in_flight: Counter[str] = Counter()
     for demand in demands:
         for replica, count in demand.per_replica:
             replicas[replica] += count
+        for part in demand.per_revision:
+            queued[part.revision] += part.queued
+            in_flight[part.revision] += part.in_flight
     return Demand(
         queued=sum(demand.queued for demand in demands),
         in_flight=sum(demand.in_flight for demand in demands),
         arrived_total=sum(demand.arrived_total for demand in demands),
         last_active=max(demand.last_active for demand in demands),
         per_replica=tuple(sorted(replicas.items())),
+        per_revision=tuple(RevisionDemand(name, queued[name], in_flight[name]) for name in sorted(queued)),
     )
 
 

@@ -23,7 +23,7 @@ ANSWER_BYTES = 8 * 2**20
 FUNCTIONS = 100_000
 """Most functions in one message."""
 REPLICAS = 10_000
-"""Most replicas of one function, and most news of replicas in one report."""
+"""Most replicas and revisions of one function, and most news of replicas in one report."""
 REASON = 500
 """Characters of a reason that are kept."""
 
@@ -48,11 +48,12 @@ def _function(text: Any) -> FunctionId:
 
 
 def _sane(demand: Demand) -> Demand:
-    counts = (demand.queued, demand.in_flight, demand.arrived_total, *(count for _, count in demand.per_replica))
+    parts = [*demand.per_replica, *((part.revision, min(part.queued, part.in_flight)) for part in demand.per_revision)]
+    counts = (demand.queued, demand.in_flight, demand.arrived_total, *(count for _, count in parts))
     if min(counts) < 0 or demand.last_active < 0:
         raise ValueError("expected counts and times of at least 0")
-    if len(demand.per_replica) > REPLICAS or any(len(replica) > 253 for replica, _ in demand.per_replica):
-        raise ValueError(f"expected at most {REPLICAS} replicas with names of at most 253 characters")
+    if len(parts) > REPLICAS or any(len(name) > 253 for name, _ in parts):
+        raise ValueError(f"expected at most {REPLICAS} replicas and revisions, with names of at most 253 characters")
     return demand
 
 
