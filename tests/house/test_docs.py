@@ -22,7 +22,18 @@ from pilotlight.platform.control.state import Known
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md"), ROOT / "examples" / "README.md"])
-PARTS = ("activator", "benchmarks", "detector", "docs", "examples", "platform", "recommender", "runtime", "tests")
+PARTS = (
+    "activator",
+    "benchmarks",
+    "detector",
+    "docs",
+    "examples",
+    "manifests",
+    "platform",
+    "recommender",
+    "runtime",
+    "tests",
+)
 BY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")

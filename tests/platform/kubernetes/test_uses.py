@@ -1,0 +1,32 @@
+"""Which right an address of the API asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from pilotlight.platform.kubernetes.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, NODE, POD, SECRET
+from pilotlight.platform.kubernetes.uses import Use, use_of
+
+WATCH = {"watch": "true"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "use"),
+    [
+        ("GET", FUNCTION.path(), {}, Use("list", "pilotlight.dev", "functions")),
+        ("GET", FUNCTION.path("team-a"), WATCH, Use("watch", "pilotlight.dev", "functions")),
+        ("GET", POD.path("team-a", "chat"), {}, Use("get", "", "pods")),
+        ("GET", POD.path("team-a", "chat", "log"), {"follow": "true"}, Use("get", "", "pods/log")),
+        ("GET", NODE.path(), {}, Use("list", "", "nodes")),
+        ("GET", NAMESPACE.path(name="team-a"), {}, Use("get", "", "namespaces")),
+        ("GET", NAMESPACE.path(), {}, Use("list", "", "namespaces")),
+        ("POST", SECRET.path("team-a"), {}, Use("create", "", "secrets")),
+        ("PATCH", DEPLOYMENT.path("team-a", "chat", "scale"), {}, Use("patch", "apps", "deployments/scale")),
+        ("DELETE", POD.path("team-a", "chat"), {}, Use("delete", "", "pods")),
+        ("GET", "/version", {}, None),
+        ("GET", "/apis/apps/v1", {}, None),
+        ("GET", "/api/v1", {}, None),
+    ],
+)
+def test_an_address_names_its_right(method: str, path: str, query: dict[str, str], use: Use | None) -> None:
+    assert use_of(method, path, query) == use
