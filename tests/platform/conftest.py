@@ -65,7 +65,7 @@ class PostgresServer:
     process: subprocess.Popen[bytes] | None = None
 
     def url(self, name: str) -> str:
-        return f"postgresql://pilotlight:{self.password}@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://administrator:{self.password}@127.0.0.1:{self.port}/{name}"
 
     def initialise(self) -> None:
         secret = self.folder / "password"
@@ -74,7 +74,7 @@ class PostgresServer:
             for path in (self.folder, secret):
                 shutil.chown(path, self.user)
         options = ["--auth=scram-sha-256", f"--pwfile={secret}", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        self._spawn("initdb", "-U", "pilotlight", *options, "-D", str(self.folder / "data")).wait(120)
+        self._spawn("initdb", "-U", "administrator", *options, "-D", str(self.folder / "data")).wait(120)
 
     def start(self) -> None:
         """Returns when it takes connections; the processes of a killed one may be in its way for a moment."""

@@ -16,10 +16,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from pilotlight.platform import values
-from pilotlight.platform.database.connection import Database, DatabaseError, migrate
+from pilotlight.platform.database.connection import Database, DatabaseError, migrate, ping
 from pilotlight.platform.database.engines import SESSION, make_engine
 from pilotlight.platform.database.schema import REVISION, metadata
 
@@ -165,6 +165,17 @@ def test_a_password_is_shown_nowhere(postgres: Any) -> None:
     with pytest.raises(DatabaseError, match="authentication failed") as caught:
         Database(address.replace(password, wrong))
     assert wrong not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_ping_tells_who_answers_and_makes_nothing(postgres: Any) -> None:
+    address = postgres.empty()
+    ping(address)
+    engine = make_engine(address)
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
+
+    with pytest.raises(DatabaseError, match="does not exist"):
+        ping(address + "-not")
 
 
 def test_a_process_can_start_while_its_database_is_away(postgres: Any) -> None:

@@ -38,10 +38,7 @@ class Database:
         Brings the schema up to date, and raises DatabaseError when it cannot be reached; without `wait` both come
         with the first use instead, so that a process can start while its database is away.
         """
-        try:
-            self._engine = make_engine(url)
-        except ValueError as error:
-            raise DatabaseError(OPENING, str(error)) from None
+        self._engine = _made(url)
         self._current = False
         self._opening = threading.Lock()
         if wait:
@@ -87,6 +84,16 @@ class Database:
             self._current = True
 
 
+def ping(address: str) -> None:
+    """Raises DatabaseError unless the database answers; changes nothing in it."""
+    engine = _made(address)
+    try:
+        with _translated(OPENING), engine.connect():
+            pass
+    finally:
+        engine.dispose()
+
+
 def migrate(engine: Engine, revision: str = "head") -> None:
     """Run the packaged migrations up to `revision`; several processes may ask for it at once."""
     # Here, because it makes every start slower and is needed at the first one and after an update.
@@ -104,6 +111,13 @@ def migrate(engine: Engine, revision: str = "head") -> None:
         except CommandError as error:
             message = f"{error}; a newer version of Pilotlight has made this database, so run that one"
             raise DatabaseError(MIGRATING, message) from error
+
+
+def _made(address: str) -> Engine:
+    try:
+        return make_engine(address)
+    except ValueError as error:
+        raise DatabaseError(OPENING, str(error)) from None
 
 
 def _revision(engine: Engine) -> str:

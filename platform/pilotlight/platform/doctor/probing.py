@@ -10,9 +10,7 @@ import os
 import sys
 from itertools import islice
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from pilotlight.platform.database.engines import make_engine
+from pilotlight.platform.database.connection import DatabaseError, ping
 from pilotlight.runtime.stores.errors import StoreError
 from pilotlight.runtime.stores.s3 import S3Options, S3Store
 
@@ -33,16 +31,9 @@ def s3(bucket: str) -> str:
 def database(url: str) -> str:
     """What is wrong; empty: it answers."""
     try:
-        engine = make_engine(url)
-    except ValueError as error:
-        return str(error)
-    try:
-        with engine.connect() as connection:
-            connection.exec_driver_sql("SELECT 1")
-    except SQLAlchemyError as error:
-        return str(getattr(error, "orig", None) or type(error).__name__).strip().partition("\n")[0]
-    finally:
-        engine.dispose()
+        ping(url)
+    except DatabaseError as error:
+        return error.cause.strip().partition("\n")[0]
     return ""
 
 
