@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.platform.link.conftest import Pki, Serving
 
 HELLO = PlainTextResponse("hello")
+BOTH_LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 REFUSED = (aiohttp.ClientError, ssl.SSLError, ConnectionError)
 
 
@@ -58,7 +59,7 @@ def of_other_role(pki: Pki) -> Pair:
     return Pair(builder.sign(pki.ca.key, hashes.SHA256()), model.key)
 
 
-@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@BOTH_LOOPS
 def test_only_an_activator_of_our_authority_gets_in(
     pki: Pki, serving: Serving, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
@@ -82,8 +83,9 @@ def test_only_an_activator_of_our_authority_gets_in(
         runner.run(story())
 
 
-async def test_a_request_that_comes_with_the_handshake_of_another_role_is_not_looked_at(
-    pki: Pki, serving: Serving
+@BOTH_LOOPS
+def test_a_request_that_comes_with_the_handshake_of_another_role_is_not_looked_at(
+    pki: Pki, serving: Serving, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     asked: list[str] = []
 
@@ -91,9 +93,13 @@ async def test_a_request_that_comes_with_the_handshake_of_another_role_is_not_lo
         asked.append(scope["path"])
         await HELLO(scope, receive, send)
 
-    async with serving(app, pki.server()) as url:
-        for path, folder in [("/activator", pki.activator), ("/other", leaf_folder(pki, of_other_role(pki)))]:
-            await at_once(urlsplit(url).port or 0, client_context(folder)(), path)
+    async def story() -> None:
+        async with serving(app, pki.server()) as url:
+            for path, folder in [("/other", leaf_folder(pki, of_other_role(pki))), ("/activator", pki.activator)]:
+                await at_once(urlsplit(url).port or 0, client_context(folder)(), path)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(story())
     assert asked == ["/activator"]
 
 

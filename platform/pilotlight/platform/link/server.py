@@ -34,19 +34,12 @@ class LinkServer(uvicorn.Server):
 class _ActivatorsOnly(HttpToolsProtocol):
     """TLS has verified that the peer's certificate is of our authority and for clients; this looks at its role."""
 
-    _welcome = False
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         certificate = transport.get_extra_info("peercert")
-        self._welcome = peer_role(certificate) is Role.ACTIVATOR
-        if not self._welcome:
+        if peer_role(certificate) is not Role.ACTIVATOR:
             log.warning("link refused: not an activator", peer=self.client, names=_names(certificate))
-            transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        if self._welcome:  # what came with the handshake is here before the connection is gone
-            super().data_received(data)
+            transport.abort()  # nothing that came with the handshake is read
 
 
 def link_server(app: App, context: ssl.SSLContext) -> LinkServer:
