@@ -18,8 +18,7 @@ from pilotlight.platform.registry import errors as registry_errors
 from pilotlight.platform.registry.collection import Collected
 from pilotlight.platform.registry.errors import ModelRefusedError, RegistryError
 from pilotlight.platform.registry.straight import StraightWay
-from pilotlight.platform.registry.tokens import Issued
-from pilotlight.platform.registry.wire import MODIFIED
+from pilotlight.platform.registry.wire import MODIFIED, Issued
 from pilotlight.runtime import stores
 from pilotlight.runtime.models import BadManifestError
 from pilotlight.runtime.stores import (

@@ -13,26 +13,18 @@ import hmac
 import json
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from pilotlight.platform.registry.rights import Caller, Uploader
+from pilotlight.platform.registry.wire import Issued
 
 PREFIX = "plu-"
 LONGEST_SECONDS = 24 * 3600
 """How long a token may hold."""
 _LIMIT = 2000
 """Longest token that is looked at, characters."""
-
-
-@dataclass(frozen=True)
-class Issued:
-    """A token, and the Unix time of its end."""
-
-    token: str
-    expires: float
 
 
 class Tokens:
