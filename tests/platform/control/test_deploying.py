@@ -61,6 +61,7 @@ class Desk:
 
     def __init__(self, folder: Path, database: Database, clock: Clock) -> None:
         self.folder = folder
+        self.clock = clock
         self.functions = Functions(database)
         self.records = Records(database)
         self.changes = 0
@@ -272,3 +273,28 @@ def test_every_change_has_its_audit_row(desk: Desk) -> None:
         ("apply", "team-a/chat", "created"),
     ]
     assert {entry.key for entry in desk.records.audit()} == {"key-admin"}
+
+
+def test_in_a_cluster_the_pod_and_the_autoscaler_make_the_revision(desk: Desk) -> None:
+    desk.push("s3://models/tiny:v1")
+    deployer = Deployer(
+        desk.functions, desk.shelf, lambda: Machine(16 * GIB, 4), desk.clock, lambda: None, in_cluster=True
+    )
+    names = []
+    for spec in ({}, {"scale": {"autoscaler": "kpa"}}, {"pod": {"nodeSelector": {"pool": "a"}}}):
+        [applied] = deployer.apply([manifest(**spec)], ADMIN)
+        assert not any(reason.startswith("warning:") for reason in applied.reasons)
+        names.append(applied.function.revision)
+
+    assert names == ["chat-00001", "chat-00002", "chat-00003"]
+    assert [revision.template.pod for revision in desk.functions.revisions(CHAT)][2] == {"nodeSelector": {"pool": "a"}}
+
+
+def test_outside_of_clusters_a_pod_section_is_said_not_to_apply(desk: Desk) -> None:
+    desk.push("s3://models/tiny:v1")
+    desk.apply(manifest())
+
+    [applied] = desk.deployer.apply([manifest(pod={"nodeSelector": {"pool": "a"}})], ADMIN)
+
+    assert applied.reasons[-1].startswith("warning: spec.pod")
+    assert applied.function.revision == "chat-00001"

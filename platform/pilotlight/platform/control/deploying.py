@@ -36,8 +36,20 @@ class Deployer:
         machine: Callable[[], Machine],
         clock: Clock,
         changed: Callable[[], None],
+        *,
+        in_cluster: bool = False,
     ) -> None:
-        """`machine`: what replicas may use just now; `changed`: called, from the thread, after anything was written."""
+        """Take what it works on.
+
+        Args:
+            functions: Where functions and revisions are kept.
+            shelf: Where models are.
+            machine: What replicas may use just now.
+            clock: Of the rows' times.
+            changed: Called, from the thread, after anything was written.
+            in_cluster: Whether replicas are pods.
+        """
+        self._in_cluster = in_cluster
         self._functions = functions
         self._shelf = shelf
         self._machine = machine
@@ -75,7 +87,7 @@ class Deployer:
         refused: list[RefusedError] = []
         for manifest in manifests:
             try:
-                sized.append(build(manifest, self._shelf, self._machine(), caller))
+                sized.append(build(manifest, self._shelf, self._machine(), caller, in_cluster=self._in_cluster))
             except RefusedError as error:
                 refused.append(error)
         if len(refused) == 1:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pilotlight.platform.control.errors import RefusedError
 from pilotlight.platform.manifest import Function as Manifest
-from pilotlight.platform.manifest import HubReference
+from pilotlight.platform.manifest import HubReference, Pod
 from pilotlight.platform.registry.rights import Caller
 from pilotlight.platform.shelf import Found, Shelf
 from pilotlight.platform.values import Policy, Template
@@ -22,6 +23,7 @@ from pilotlight.recommender import (
 )
 
 KPA = "warning: scale.autoscaler kpa is Knative's and counts in a cluster; here Pilotlight's own scaler decides"
+POD = "warning: spec.pod is about pods and counts in a cluster; it does not apply here"
 SIMULATED_BYTES = 256 * 2**20
 """Memory of a simulated engine."""
 SIMULATED_SLOTS = 256
@@ -36,15 +38,34 @@ class Sized:
     reasons: tuple[str, ...]
 
 
-def build(manifest: Manifest, shelf: Shelf, machine: Machine, caller: Caller) -> Sized:
-    """Raises RefusedError and what `Shelf.find` raises."""
+def build(manifest: Manifest, shelf: Shelf, machine: Machine, caller: Caller, *, in_cluster: bool = False) -> Sized:
+    """Raises RefusedError and what `Shelf.find` raises.
+
+    Args:
+        manifest: What was declared.
+        shelf: Where models are.
+        machine: What replicas may use.
+        caller: Whose rights to models count.
+        in_cluster: Whether replicas are pods; else what is about pods is said not to apply.
+    """
     sized = (
         _simulated(manifest) if manifest.spec.engine.kind == "simulated" else _real(manifest, shelf, machine, caller)
     )
     _check_minimum(manifest, sized.template, machine)
+    return _of_pods(manifest, sized) if in_cluster else replace(sized, reasons=(*sized.reasons, *_ignored(manifest)))
+
+
+def _of_pods(manifest: Manifest, sized: Sized) -> Sized:
+    pod = manifest.spec.pod.model_dump(mode="json", exclude_defaults=True)
+    return replace(sized, template=replace(sized.template, autoscaler=manifest.spec.scale.autoscaler, pod=pod))
+
+
+def _ignored(manifest: Manifest) -> Iterator[str]:
+    """What counts in clusters only."""
     if manifest.spec.scale.autoscaler == "kpa":
-        return replace(sized, reasons=(*sized.reasons, KPA))
-    return sized
+        yield KPA
+    if manifest.spec.pod != Pod():
+        yield POD
 
 
 def policy(manifest: Manifest) -> Policy:

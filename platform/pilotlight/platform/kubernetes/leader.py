@@ -84,7 +84,9 @@ class Leader:
         self.keyring = Keyring(Keys(self.database), self.clock)
         self.shelf = Shelf("s3", settings.state / "tokenizers", allowed_buckets())
         self.applier = Applier(
-            Deployer(self.functions, self.shelf, self._machine, self.clock, lambda: None), self.functions, self.clock
+            Deployer(self.functions, self.shelf, self._machine, self.clock, lambda: None, in_cluster=True),
+            self.functions,
+            self.clock,
         )
         self.hub = Hub(settings.pod_name, self.clock, self.mirrors.activators_ready, lambda _: settings.max_held)
         self.publisher = Publisher(

@@ -13,6 +13,7 @@ from pilotlight.platform.manifest.model import (
     Slo,
     Spec,
 )
+from pilotlight.platform.manifest.pod import Pod, Toleration
 from pilotlight.platform.manifest.references import (
     HubReference,
     ModelReference,
@@ -33,11 +34,13 @@ __all__ = [
     "ManifestError",
     "Metadata",
     "ModelReference",
+    "Pod",
     "RegistryReference",
     "Resources",
     "Scale",
     "Slo",
     "Spec",
+    "Toleration",
     "UnitError",
     "load",
     "parse",

@@ -77,6 +77,13 @@ With most of what can be said:
   is refused, with the command that brings it into the registry.
 - Unknown fields, wrong units and contradictions are refused with their place, and nothing of a file is applied while
   anything in it is refused. Files are limited to 1 MiB, 50,000 values and 32 levels.
+- **In a cluster** the same document is an object of `functions.pilotlight.dev` (`kubectl get fn`), and its API server
+  refuses at `kubectl apply` what breaks types, bounds, patterns or most rules between fields. kubectl has unknown
+  fields refused (`--validate=strict`, its default); with `--validate=ignore`, or from a client that does not ask for
+  it, the server drops them. An empty value (`ttft:`) is refused where a local file may have one. The rest (durations
+  finer than a millisecond or longer than a year, sizes that are no whole number of bytes or too large, references that
+  are malformed after `s3://`, keys of mappings, types of `overrideGenerationConfig`'s and `defaultChatTemplateKwargs`'
+  values) the platform refuses afterwards, in the object's conditions.
 """
 _YAML_TRAPS = """\
 YAML 1.1 reads some bare words as something else: `no`, `off`, `yes`, `on` are booleans, `123` is a number and `1:30` is

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
+from pilotlight.platform.manifest.errors import BrokenRules, Problem
 from pilotlight.platform.manifest.references import PATTERN, ModelReference, parse_reference
 from pilotlight.platform.manifest.units import ByteSize, Duration
 
 DNS_LABEL = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+DNS_NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"  # labels joined by dots
+LABEL_KEY = r"^[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?$"
+LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$"
+LONGEST_NAME = 253
+LONGEST_LABEL = 63
 ADAPTER_NAME = r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"  # follows the colon in "function:adapter"
 
 Span = Annotated[
@@ -57,3 +64,16 @@ class Part(BaseModel):
         use_attribute_docstrings=True,
         validate_default=False,
     )
+
+
+class Ruled(Part):
+    """An object with rules between its fields."""
+
+    @model_validator(mode="after")
+    def _obeys(self) -> Self:
+        if problems := tuple(self._problems()):
+            raise BrokenRules(problems)
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        raise NotImplementedError

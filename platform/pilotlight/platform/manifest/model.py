@@ -6,11 +6,24 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from pilotlight.platform.manifest.engine import Engine
-from pilotlight.platform.manifest.errors import BrokenRules, Problem
-from pilotlight.platform.manifest.fields import AdapterName, Label, Model, Part, Size, Span
+from pilotlight.platform.manifest.errors import Problem
+from pilotlight.platform.manifest.fields import (
+    LABEL_KEY,
+    LABEL_VALUE,
+    LONGEST_LABEL,
+    LONGEST_NAME,
+    AdapterName,
+    Label,
+    Model,
+    Part,
+    Ruled,
+    Size,
+    Span,
+)
+from pilotlight.platform.manifest.pod import Pod
 from pilotlight.platform.manifest.units import Duration
 
 API_VERSION = "pilotlight.dev/v1alpha1"
@@ -19,24 +32,11 @@ MOST_ADAPTERS = 64
 _Annotations = Annotated[
     dict[Annotated[str, Field(max_length=253)], Annotated[str, Field(max_length=4096)]], Field(max_length=64)
 ]
-_LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$", max_length=63)]
+_LabelValue = Annotated[str, Field(pattern=LABEL_VALUE, max_length=LONGEST_LABEL)]
 _Labels = Annotated[
-    dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?$", max_length=253)], _LabelValue],
+    dict[Annotated[str, Field(pattern=LABEL_KEY, max_length=LONGEST_NAME)], _LabelValue],
     Field(max_length=64),
 ]
-
-
-class _Ruled(Part):
-    """An object with rules between its fields."""
-
-    @model_validator(mode="after")
-    def _obeys(self) -> _Ruled:
-        if problems := tuple(self._problems()):
-            raise BrokenRules(problems)
-        return self
-
-    def _problems(self) -> Iterator[Problem]:
-        raise NotImplementedError
 
 
 class Metadata(Part):
@@ -52,7 +52,7 @@ class Metadata(Part):
     """For people and tools; not interpreted."""
 
 
-class Slo(_Ruled):
+class Slo(Ruled):
     """What the function promises its callers. This release scales by queue and in-flight work alone."""
 
     class_: Literal["interactive", "batch"] = Field(default="interactive", alias="class")
@@ -75,14 +75,14 @@ class Slo(_Ruled):
                 yield Problem(name, "is 0", "more than 0")
 
 
-class Scale(_Ruled):
+class Scale(Ruled):
     """How many replicas there may be."""
 
     min: Annotated[int, Field(ge=0, le=1000)] = 0
     """Replicas that always run; 0: none while nobody calls."""
     max: Annotated[int, Field(ge=1, le=1000)] = 1
     """Replicas at most."""
-    keep_alive: Span = Duration(300_000)
+    keep_alive: Annotated[Span, Field(json_schema_extra={"default": "5m"})] = Duration(300_000)
     """How long the last replica stays after the last request, or after it became ready without one."""
     autoscaler: Literal["pilotlight", "kpa"] = "pilotlight"
     """Who decides the number; `kpa` is Knative's, in clusters only."""
@@ -92,7 +92,7 @@ class Scale(_Ruled):
             yield Problem("min", f"{self.min} is more than max, {self.max}", f"at most {self.max}, or a larger max")
 
 
-class Resources(_Ruled):
+class Resources(Ruled):
     """What one replica may use; what is left out, the recommender chooses."""
 
     cpu: Annotated[float, Field(gt=0, le=1024)] | None = None
@@ -120,7 +120,7 @@ class Adapter(Part):
     """Where the adapter is."""
 
 
-class Spec(_Ruled):
+class Spec(Ruled):
     """What the function runs; `model` alone is enough."""
 
     model: Model
@@ -131,7 +131,9 @@ class Spec(_Ruled):
     scale: Scale = Field(default_factory=Scale)
     resources: Resources = Field(default_factory=Resources)
     adapters: Annotated[tuple[Adapter, ...], Field(strict=False, max_length=MOST_ADAPTERS)] = ()
+    """LoRA adapters, each called as `function:adapter`."""
     engine: Engine = Field(default_factory=Engine)
+    pod: Pod = Field(default_factory=Pod)
 
     def _problems(self) -> Iterator[Problem]:
         yield from self._adapter_problems()
@@ -164,7 +166,7 @@ class Spec(_Ruled):
             )
 
 
-class Function(_Ruled):
+class Function(Ruled):
     """A serverless function for a language model."""
 
     api_version: Literal["pilotlight.dev/v1alpha1"]
