@@ -70,6 +70,7 @@ FLOWS: frozenset[tuple[Party, Party, int]] = frozenset(
         *((DOCTOR, OUTSIDE, port) for port in (443, 5432)),
         # Metrics.
         (MONITORING, OPERATOR, 8081),
+        (MONITORING, ACTIVATOR, 8081),
         # The overlay dev.
         *((party, MINIO, 9000) for party in (ACTIVATOR, OPERATOR, DOCTOR, FUNCTION)),
         *((party, POSTGRES, 5432) for party in (ACTIVATOR, OPERATOR, DOCTOR)),
@@ -165,5 +166,5 @@ def test_without_the_policies_the_reading_allows_what_it_denies_with_them() -> N
 def test_prometheus_of_the_component_reaches_both_processes(rendered: Callable[[str], Sequence[Object]]) -> None:
     found = policies(rendered, "dev+observability")
     assert allowed(found, PROMETHEUS, OPERATOR, 8081)
-    assert allowed(found, PROMETHEUS, ACTIVATOR, 8080)
+    assert allowed(found, PROMETHEUS, ACTIVATOR, 8081)
     assert not allowed(found, PROMETHEUS, OPERATOR, 9443)
