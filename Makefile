@@ -7,14 +7,16 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 
-# Images: `make images BASE=python:3.11-slim@sha256:...`; BUILD_FLAGS goes to buildah as it stands.
+# Images: `make images BASE=python:3.11-slim@sha256:...`; BUILD_FLAGS goes to buildah as it stands. ENGINE=base takes the
+# engine that BASE has.
 BASE ?= python:3.11-slim
+ENGINE ?= cpu
 TAG ?= dev
 BUILD_FLAGS ?=
 IMAGE := pilotlight.local
 ARCHIVES := dist/images
 
-.PHONY: help demo test check format clean images image-control
+.PHONY: help demo test check format clean images image-control image-runtime
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,12 +37,18 @@ format: $(READY) ## rewrite the code as `make check` wants it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-images: image-control ## build all images with buildah, and write each as an archive
+images: image-control image-runtime ## build all images with buildah, and write each as an archive
 
 image-control: ## the control plane: dist/images/control.tar
 	@buildah bud --layers --build-arg BASE=$(BASE) $(BUILD_FLAGS) -f platform/Containerfile -t $(IMAGE)/control:$(TAG) .
 	@mkdir -p $(ARCHIVES) && rm -f $(ARCHIVES)/control.tar
 	@buildah push --quiet $(IMAGE)/control:$(TAG) docker-archive:$(ARCHIVES)/control.tar:$(IMAGE)/control:$(TAG)
+
+image-runtime: ## a replica with its engine: dist/images/runtime.tar
+	@buildah bud --layers --build-arg BASE=$(BASE) --build-arg ENGINE=$(ENGINE) $(BUILD_FLAGS) \
+	  -f runtime/Containerfile -t $(IMAGE)/runtime:$(TAG) .
+	@mkdir -p $(ARCHIVES) && rm -f $(ARCHIVES)/runtime.tar
+	@buildah push --quiet $(IMAGE)/runtime:$(TAG) docker-archive:$(ARCHIVES)/runtime.tar:$(IMAGE)/runtime:$(TAG)
 
 clean: ## remove the environment and all caches
 	rm -rf .venv .uv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
