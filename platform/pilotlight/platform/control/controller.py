@@ -98,6 +98,7 @@ class Controller:
         self._event = asyncio.Event()
         self._woken: set[FunctionId] = set()
         self._waiting: list[asyncio.Future[None]] = []
+        self._strays: set[str] = set()
         self._dirty = True
         self._writer = Writer(clock)
         self._observer = Observer(cluster, stores.replicas, self._writer, self.known)
@@ -225,7 +226,9 @@ class Controller:
         for found in await self._cluster.found(self.known.live):
             revision = self.known.revisions.get(found.revision)
             if revision is None:
-                log.warning("stray replica is ended", replica=found.id)
+                if found.id not in self._strays:
+                    log.warning("stray replica is ended", replica=found.id)
+                    self._strays.add(found.id)
                 await self._cluster.stop(found.id)
                 continue
             function = found.revision.function
