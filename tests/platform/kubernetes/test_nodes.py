@@ -22,7 +22,9 @@ def node(name: str, memory: str, cpu: str, gpus: int = 0, cordoned: bool = False
 
 
 def test_a_replica_may_have_the_largest_node_and_the_devices_of_any() -> None:
-    machine = machine_of([node("a", "16Gi", "7500m"), node("b", "8Gi", "16", gpus=2), node("c", "1Ti", "99", cordoned=True)])
+    machine = machine_of(
+        [node("a", "16Gi", "7500m"), node("b", "8Gi", "16", gpus=2), node("c", "1Ti", "99", cordoned=True)]
+    )
 
     assert (machine.memory_bytes, machine.cpus) == (16 * 2**30, 16)
     assert [device.name for device in machine.devices] == ["NVIDIA-H100-80GB-HBM3"] * 2

@@ -54,7 +54,10 @@ def test_the_phase_schedule_ends_where_the_supervisors_first_one_begins() -> Non
     ("status", "words"),
     [
         ({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}, "low on memory"),
-        ({"containerStatuses": container(waiting={"reason": "ImagePullBackOff", "message": "no such image"})}, "no such"),
+        (
+            {"containerStatuses": container(waiting={"reason": "ImagePullBackOff", "message": "no such image"})},
+            "no such",
+        ),
         ({"containerStatuses": container(waiting={"reason": "ErrImageNeverPull"})}, "x/y:1"),
         ({"containerStatuses": container(terminated={"exitCode": 1, "message": "the digest is wrong"})}, "the digest"),
         ({"containerStatuses": container(terminated={"exitCode": 137, "reason": "OOMKilled"})}, "resources.memory"),
