@@ -66,12 +66,13 @@ class _Look:
 
 
 class Autoscaler:
-    """Owns the PodAutoscalers of class `pilotlight.dev` that carry a function's label."""
+    """Owns the PodAutoscalers of its class that carry a function's label."""
 
-    def __init__(self, api: Api, sources: Sources, clock: Clock) -> None:
+    def __init__(self, api: Api, sources: Sources, clock: Clock, class_name: str = names.OUR_CLASS) -> None:
         self._api = api
         self._sources = sources
         self._clock = clock
+        self._class = class_name
         self._latest = Latest(clock)
         self._threads = ThreadPoolExecutor(TOGETHER, thread_name_prefix="autoscaler")
         self.again_seconds: float | None = None
@@ -110,7 +111,7 @@ class Autoscaler:
         services, deployments = self._sources.services.objects, self._sources.deployments.objects
         looks = []
         for key, found in self._sources.autoscalers.objects.items():
-            if not _is_ours(found):
+            if not self._owns(found):
                 continue
             autoscaler = self._latest.of(POD_AUTOSCALER, key, found) or found
             deployment = self._latest.of(DEPLOYMENT, _target(found), deployments.get(_target(found)))
@@ -120,6 +121,10 @@ class Autoscaler:
             looks.append(_Look(autoscaler, replicas, decide(view)))
         self._latest.keep({look.key for look in looks} | {_target(look.autoscaler) for look in looks})
         return looks
+
+    def _owns(self, autoscaler: Object) -> bool:
+        ours = annotations_of(autoscaler).get(names.CLASS) == self._class and FUNCTION_LABEL in labels_of(autoscaler)
+        return ours and "deletionTimestamp" not in autoscaler["metadata"]
 
     def _raise(self, look: _Look) -> tuple[Key, str]:
         return look.key, _attempt(self._scale(look))
@@ -159,12 +164,6 @@ def _attempt(step: Callable[[], None]) -> str:
     except KubernetesError as error:
         return str(error)
     return ""
-
-
-def _is_ours(autoscaler: Object) -> bool:
-    metadata = autoscaler["metadata"]
-    ours = annotations_of(autoscaler).get(names.CLASS) == names.OUR_CLASS
-    return ours and FUNCTION_LABEL in labels_of(autoscaler) and "deletionTimestamp" not in metadata
 
 
 def _target(autoscaler: Object) -> Key:

@@ -49,13 +49,21 @@ def status(ingress: Object, activator: str, routable: bool, now: float) -> Mappi
 
 
 class Ingresses:
-    """Owns the status of every ingress of our class."""
+    """Owns the status of every ingress of its class."""
 
-    def __init__(self, api: Api, ingresses: Mirror, clock: Clock, activator: str = ACTIVATOR) -> None:
+    def __init__(
+        self,
+        api: Api,
+        ingresses: Mirror,
+        clock: Clock,
+        activator: str = ACTIVATOR,
+        class_name: str = names.OUR_INGRESS_CLASS,
+    ) -> None:
         self._api = api
         self._ingresses = ingresses
         self._clock = clock
         self._activator = activator
+        self._class = class_name
         self._threads = ThreadPoolExecutor(TOGETHER, thread_name_prefix="ingresses")
 
     def reconcile(self, routable: bool) -> Mapping[Key, str]:
@@ -63,13 +71,17 @@ class Ingresses:
         changes = {
             key: wanted
             for key, found in self._ingresses.objects.items()
-            if is_ours(found) and (wanted := status(found, self._activator, routable, self._clock.now())) is not None
+            if self._owns(found) and (wanted := status(found, self._activator, routable, self._clock.now())) is not None
         }
         answers = self._threads.map(self._write, changes, changes.values())
         return {key: problem for key, problem in zip(changes, answers, strict=True) if problem}
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
+
+    def _owns(self, ingress: Object) -> bool:
+        ours = annotations_of(ingress).get(names.INGRESS_CLASS) == self._class
+        return ours and "deletionTimestamp" not in ingress["metadata"]
 
     def _write(self, key: Key, wanted: Mapping[str, Any]) -> str:
         try:
@@ -79,8 +91,3 @@ class Ingresses:
         except KubernetesError as error:
             return str(error)
         return ""
-
-
-def is_ours(ingress: Object) -> bool:
-    ours = annotations_of(ingress).get(names.INGRESS_CLASS) == names.OUR_INGRESS_CLASS
-    return ours and "deletionTimestamp" not in ingress["metadata"]
