@@ -168,3 +168,14 @@ def test_prometheus_of_the_component_reaches_both_processes(rendered: Callable[[
     assert allowed(found, PROMETHEUS, OPERATOR, 8081)
     assert allowed(found, PROMETHEUS, ACTIVATOR, 8081)
     assert not allowed(found, PROMETHEUS, OPERATOR, 9443)
+
+
+def test_no_policy_is_there_in_vain(rendered: Callable[[str], Sequence[Object]]) -> None:
+    found = policies(rendered, "overlays/dev")
+    everything = effect(found)
+    idle = [each["metadata"]["name"] for each in found if effect([p for p in found if p is not each]) == everything]
+    assert idle == []
+
+
+def effect(found: Sequence[Object]) -> set[tuple[Party, Party, int]]:
+    return {(s, t, port) for s in PARTIES for t in PARTIES for port in PORTS if allowed(found, s, t, port)}

@@ -34,6 +34,7 @@ REVIEW = Kind("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectacces
 NODE_LEASES = "kube-node-lease"
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Gatherer:
@@ -63,13 +64,13 @@ class Gatherer:
             crd=crd,
             crd_wanted=next((found for found in self._objects if found["kind"] == CRD.kind), None),
             system=system,
-            denied=self._or("denied", self._denied, None),
-            accounts=self._or("accounts", self._accounts, None) if system else {},
+            denied=self._compared("denied", self._denied),
+            accounts=self._compared("accounts", self._accounts) if system else {},
             probe=self._or("probe", lambda: self._probe(system or ()), None) if with_probe else None,
             unread=self._unread,
         )
 
-    def _or(self, name: str, read: Callable[[], T], otherwise: T) -> T:
+    def _or(self, name: str, read: Callable[[], T], otherwise: U) -> T | U:
         try:
             return read()
         except UnreachableError as error:
@@ -77,6 +78,13 @@ class Gatherer:
         except KubernetesError as error:
             self._unread[name] = str(error)
         return otherwise
+
+    def _compared(self, name: str, read: Callable[[], T]) -> T | None:
+        """With the manifests; without them nothing can be said to be as it should."""
+        if not self._objects:
+            self._unread[name] = "the manifests could not be rendered: is kubectl on the PATH?"
+            return None
+        return self._or(name, read, None)
 
     def _clocks(self) -> tuple[float, float]:
         """The answer was dated somewhere between the two readings of our own clock."""

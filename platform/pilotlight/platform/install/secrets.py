@@ -17,14 +17,16 @@ ADMIN = "pilotlight-admin"
 DATABASE = "pilotlight-database"
 S3 = "pilotlight-s3"
 GRAFANA = "pilotlight-grafana"
+EXTERNAL_TLS = "pilotlight-external-tls"
 KEYS: Mapping[str, tuple[str, ...]] = {
     MASTER: ("master",),
     ADMIN: ("key",),
     DATABASE: ("url",),
     S3: ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"),
     GRAFANA: ("password",),
+    EXTERNAL_TLS: ("tls.crt", "tls.key"),
 }
-"""What belongs into each; the template in `manifests/base` says what it means."""
+"""What belongs into each; `manifests/base` has a template of those that every installation needs."""
 Values = Mapping[str, str]
 
 
