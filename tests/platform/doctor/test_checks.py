@@ -222,6 +222,12 @@ def test_fields_that_the_api_server_adds_make_no_other_kind() -> None:
     assert system.kind(replace(GOOD, crd=served)).level is Level.OK
 
 
+def test_values_that_the_api_server_drops_make_no_other_kind() -> None:
+    wanted = {"spec": {"versions": [{**KIND["spec"]["versions"][0], "priority": 0}]}}
+    assert system.kind(replace(GOOD, crd_wanted=wanted)).level is Level.OK
+    assert system.kind(replace(GOOD, crd_wanted={"spec": {"versions": [{"priority": 1}]}})).level is Level.PROBLEM
+
+
 def test_the_advice_for_a_flag_is_a_command_that_sets_it() -> None:
     advice = knative.zero_initial_scale(with_config("config-autoscaler")).next
     assert """kubectl -n knative-serving patch configmap config-autoscaler --type merge -p '{"data":{""" in advice

@@ -107,7 +107,7 @@ def _listed(permissions: Sequence[Permission]) -> str:
 
 
 def _contains(found: object, wanted: object) -> bool:
-    """Whether all that is wanted is there; the API server adds defaults to what it is given."""
+    """Whether all that is wanted is there; the API server adds defaults to what it is given, and drops empty values."""
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(_contains(found.get(name), value) for name, value in wanted.items())
     if isinstance(wanted, list):
@@ -116,4 +116,4 @@ def _contains(found: object, wanted: object) -> bool:
             and len(found) == len(wanted)
             and all(_contains(one, other) for one, other in zip(found, wanted, strict=True))
         )
-    return found == wanted
+    return found == wanted or (found is None and not wanted)
