@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pilotlight.activator.functions import FunctionState
-from pilotlight.activator.traffic import HostRule, Split
+from pilotlight.activator.traffic import Address, HostRule, Split
 from pilotlight.activator.values import FunctionId, RevisionDemand, RevisionFacts, StartProgress
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ ANSWER = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
 
 
 def parts(stage: Stage) -> dict[str, tuple[int, int]]:
+    """Queued and in flight of the revisions that have work in hand."""
     demand = stage.activator.demand()[CHAT]
     assert demand.queued == sum(part.queued for part in demand.per_revision)
     assert demand.in_flight == sum(part.in_flight for part in demand.per_revision)
-    return {part.revision: (part.queued, part.in_flight) for part in demand.per_revision}
+    return {part.revision: (part.queued, part.in_flight) for part in demand.per_revision if any(part[1:3])}
 
 
 def facts(**changes: object) -> RevisionFacts:
@@ -207,6 +208,17 @@ async def test_a_route_that_was_applied_before_is_no_news(stage: Stage, read_eve
         response = await opened
         assert await read_event(response) == ": loading weights (eta 10s)"
         stage.apply()
+
+
+def test_each_revision_remembers_its_own_last_request(make_route: MakeRoute) -> None:
+    function = FunctionState(make_route(hosts=TAGS), 0.0)
+    for moment, host in ((10.0, "first-chat.team-a"), (20.0, "second-chat.team-a")):
+        function.arrival("id", Address(host), moment)
+
+    demand = function.demand()
+
+    assert demand.per_revision == (RevisionDemand("chat-1", 0, 0, 10.0), RevisionDemand("chat-2", 0, 0, 20.0))
+    assert (demand.arrived_total, demand.last_active) == (2, 20.0)
 
 
 def test_a_revision_without_traffic_and_replicas_is_forgotten(make_route: MakeRoute) -> None:

@@ -51,11 +51,10 @@ class Fleet:
     def arrival(self, function: FunctionId, request: str, address: Address) -> RevisionState | None:
         """Note that somebody asks for a function, whether or not it will be admitted; see `state_of`."""
         state = self._functions.get(function)
-        if state is not None:
-            state.arrived_total += 1
-            state.last_active = self._clock.now()
-            self._touched.add(function)
-        return self.state_of(function, request, address)
+        if state is None:
+            return None
+        self._touched.add(function)
+        return state.arrival(request, address, self._clock.now())
 
     def is_cold(self, function: FunctionId, request: str, address: Address) -> bool:
         """No replica takes this request just now."""
@@ -93,6 +92,7 @@ class Fleet:
         function = self._functions.get(state.route.function)
         if function is not None:
             function.last_active = moment
+        state.last_active = moment
         self._touched.add(state.route.function)
         state.queue.leave(request)
         self._settle(state)

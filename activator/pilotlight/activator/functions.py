@@ -29,6 +29,13 @@ class FunctionState:
         """Where the request of this id belongs now."""
         return self._revisions[self.route.revision_of(request, address)]
 
+    def arrival(self, request: str, address: Address, moment: float) -> RevisionState:
+        """See `state_of`; `moment`: Unix time."""
+        state = self.state_of(request, address)
+        self.arrived_total += 1
+        self.last_active = state.last_active = moment
+        return state
+
     def update(self, route: Route, now: float) -> bool:
         """Follow the host: what waits moves along with the traffic, what runs stays where it is. True: it may move."""
         before, self.route = self.route, route
@@ -48,14 +55,14 @@ class FunctionState:
 
     def demand(self) -> Demand:
         states = self._revisions.values()
-        parts = [RevisionDemand(state.route.revision, state.queue.queued, state.queue.in_flight) for state in states]
+        parts = [_part(state) for state in states]
         return Demand(
             queued=sum(part.queued for part in parts),
             in_flight=sum(part.in_flight for part in parts),
             arrived_total=self.arrived_total,
             last_active=self.last_active,
             per_replica=tuple((lane.replica.id, lane.in_flight) for state in states for lane in state.queue.lanes()),
-            per_revision=tuple(part for part in parts if part.queued or part.in_flight),
+            per_revision=tuple(part for part in parts if part.queued or part.in_flight or part.last_active),
         )
 
     def _follow(self, route: Route, now: float, like: RevisionState | None = None) -> None:
@@ -79,6 +86,10 @@ class FunctionState:
         for revision, state in list(self._revisions.items()):
             if revision not in kept and not state.queue.queued and not any(state.queue.lanes()):
                 del self._revisions[revision]
+
+
+def _part(state: RevisionState) -> RevisionDemand:
+    return RevisionDemand(state.route.revision, state.queue.queued, state.queue.in_flight, state.last_active)
 
 
 def requests(state: RevisionState) -> list[InHand]:

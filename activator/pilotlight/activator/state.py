@@ -17,6 +17,7 @@ class RevisionState:
         "_cold_total",
         "_route_at",
         "_woken_at",
+        "last_active",
         "queue",
         "route",
         "service_seconds",
@@ -29,6 +30,7 @@ class RevisionState:
         self.queue = Queue()
         self.service_seconds: float = like.service_seconds if like is not None else 0.0
         self.usual_slots: int = like.usual_slots if like is not None else 1
+        self.last_active = 0.0  # Unix time
         self._route_at = now
         self._woken_at: float | None = None
         self._cold_total = 0.0

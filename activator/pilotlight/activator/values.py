@@ -131,6 +131,7 @@ class RevisionDemand(NamedTuple):
     revision: str
     queued: int
     in_flight: int
+    last_active: float = 0.0  # as of `Demand`, of its own requests
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Demand:
     arrived_total: int  # since the activator started
     last_active: float  # Unix time of the last arrival or end of a request; 0: never
     per_replica: tuple[tuple[str, int], ...] = ()  # in flight by replica id
-    per_revision: tuple[RevisionDemand, ...] = ()  # of those with work in hand
+    per_revision: tuple[RevisionDemand, ...] = ()  # of those that have had any
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ demands = st.builds(
     counts,
     st.floats(0, 2e9),
     st.dictionaries(st.sampled_from(["r1", "r2", "r3"]), counts).map(lambda found: tuple(found.items())),
-    st.dictionaries(st.sampled_from(["v1", "v2"]), st.tuples(counts, counts)).map(
-        lambda found: tuple(RevisionDemand(name, *both) for name, both in found.items())
+    st.dictionaries(st.sampled_from(["v1", "v2"]), st.tuples(counts, counts, st.floats(0, 2e9))).map(
+        lambda found: tuple(RevisionDemand(name, *part) for name, part in found.items())
     ),
 )
 states = st.dictionaries(st.sampled_from(FUNCTIONS), demands)
@@ -84,6 +84,7 @@ def test_revisions_are_added_up_by_name(parts: list[Demand]) -> None:
     for name, part in added.items():
         assert part.queued == sum(each.queued for each in told if each.revision == name)
         assert part.in_flight == sum(each.in_flight for each in told if each.revision == name)
+        assert part.last_active == max(each.last_active for each in told if each.revision == name)
 
 
 @given(st.lists(demands, min_size=2, max_size=4), st.randoms(use_true_random=False))

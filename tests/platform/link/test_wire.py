@@ -37,7 +37,7 @@ demands = st.builds(
     counts,
     moments,
     st.lists(st.tuples(names, counts), max_size=3).map(tuple),
-    st.lists(st.builds(RevisionDemand, names, counts, counts), max_size=3).map(tuple),
+    st.lists(st.builds(RevisionDemand, names, counts, counts, moments), max_size=3).map(tuple),
 )
 reports = st.builds(
     Report,
@@ -89,7 +89,8 @@ DEMAND = {"queued": 1, "in_flight": 2, "arrived_total": 3, "last_active": 4.0, "
         ({"demands": {"team-a/chat": {**DEMAND, "queued": -1}}}, "demands.team-a/chat"),
         ({"demands": {"team-a/chat": {**DEMAND, "more": 1}}}, "more"),
         ({"demands": {"team-a/chat": {**DEMAND, "per_replica": [["r", -1]]}}}, "demands.team-a/chat"),
-        ({"demands": {"team-a/chat": {**DEMAND, "per_revision": [["r", 1, -1]]}}}, "demands.team-a/chat"),
+        ({"demands": {"team-a/chat": {**DEMAND, "per_revision": [["r", 1, -1, 0.0]]}}}, "demands.team-a/chat"),
+        ({"demands": {"team-a/chat": {**DEMAND, "per_revision": [["r", 1, 1, -1.0]]}}}, "demands.team-a/chat"),
         ({"demands": {"team-a/chat": {**DEMAND, "last_active": float("nan")}}}, "last_active"),
         ({"lost": [{"function": "team-a/chat", "replica": "r", "reason": "x" * 501}]}, "lost.0.reason"),
         ({"ready": [{"function": "team-a/chat"}]}, "ready.0.replica"),

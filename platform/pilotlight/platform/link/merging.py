@@ -86,19 +86,23 @@ def total(demands: Collection[Demand]) -> Demand:
     replicas: Counter[str] = Counter()
     queued: Counter[str] = Counter()
     in_flight: Counter[str] = Counter()
+    active: dict[str, float] = {}
     for demand in demands:
         for replica, count in demand.per_replica:
             replicas[replica] += count
         for part in demand.per_revision:
             queued[part.revision] += part.queued
             in_flight[part.revision] += part.in_flight
+            active[part.revision] = max(part.last_active, active.get(part.revision, 0.0))
     return Demand(
         queued=sum(demand.queued for demand in demands),
         in_flight=sum(demand.in_flight for demand in demands),
         arrived_total=sum(demand.arrived_total for demand in demands),
         last_active=max(demand.last_active for demand in demands),
         per_replica=tuple(sorted(replicas.items())),
-        per_revision=tuple(RevisionDemand(name, queued[name], in_flight[name]) for name in sorted(queued)),
+        per_revision=tuple(
+            RevisionDemand(name, queued[name], in_flight[name], active[name]) for name in sorted(queued)
+        ),
     )
 
 

@@ -50,7 +50,8 @@ def _function(text: Any) -> FunctionId:
 def _sane(demand: Demand) -> Demand:
     parts = [*demand.per_replica, *((part.revision, min(part.queued, part.in_flight)) for part in demand.per_revision)]
     counts = (demand.queued, demand.in_flight, demand.arrived_total, *(count for _, count in parts))
-    if min(counts) < 0 or demand.last_active < 0:
+    moments = (demand.last_active, *(part.last_active for part in demand.per_revision))
+    if min(counts) < 0 or min(moments) < 0:
         raise ValueError("expected counts and times of at least 0")
     if len(parts) > REPLICAS or any(len(name) > 253 for name, _ in parts):
         raise ValueError(f"expected at most {REPLICAS} replicas and revisions, with names of at most 253 characters")
