@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from pilotlight.activator.values import FunctionId
 from pilotlight.detector.values import Decision, Reason
+from pilotlight.platform.control.cluster import RevisionId
 from pilotlight.platform.control.placing import told_as
 from pilotlight.platform.control.state import Known
 from pilotlight.platform.control.world import Action, Drain, Plan
@@ -47,22 +47,26 @@ class Bookkeeper:
 
     async def record(self, result: Plan, now: float) -> None:
         """Decisions that differ from the last one, and every eviction."""
-        decided = [self._decided(name, decision, now) for name, decision in result.decisions.items()]
+        own = {RevisionId(name, self._known.functions[name].revision): each for name, each in result.decisions.items()}
+        decided = [self._decided(revision, each, now) for revision, each in (own | {**result.beside}).items()]
         evicted = [self._evicted(action, result, now) for action in result.actions]
         records = [record for record in (*decided, *evicted) if record is not None]
         if records:
             await self._writer.write(self._records.decided, records)
         for record in filter(None, decided):
-            self._known.memory[record.function].decided = (record.desired, record.reason)
+            if memory := self._known.memory_of(record.function, record.revision):
+                memory.decided = (record.desired, record.reason)
 
-    def _decided(self, name: FunctionId, decision: Decision, now: float) -> DecisionRecord | None:
-        memory, function = self._known.memory[name], self._known.functions[name]
+    def _decided(self, revision: RevisionId, decision: Decision, now: float) -> DecisionRecord | None:
+        memory = self._known.memory_of(*revision)
+        if memory is None or decision.reason is Reason.UNKNOWN:
+            return None  # unknown is the first look at a function, before the activator has heard of it
         reason, sentence = decision.reason.value, decision.sentence
         if memory.waits:
             reason, sentence = "no_room", memory.waits
-        if memory.decided == (decision.desired, reason) or decision.reason is Reason.UNKNOWN:
-            return None  # unknown is the first look at a function, before the activator has heard of it
-        return DecisionRecord(now, name, function.revision, decision.desired, reason, sentence, decision.inputs)
+        if memory.decided == (decision.desired, reason):
+            return None
+        return DecisionRecord(now, *revision, decision.desired, reason, sentence, decision.inputs)
 
     def _evicted(self, action: Action, result: Plan, now: float) -> DecisionRecord | None:
         if not isinstance(action, Drain) or action.makes_way_for is None:

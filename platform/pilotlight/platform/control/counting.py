@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from dataclasses import replace
 
-from pilotlight.activator.values import FunctionId
-from pilotlight.detector.values import Decision
 from pilotlight.platform.control.cluster import RevisionId, Wanted
 from pilotlight.platform.control.state import Known, Live
+from pilotlight.platform.control.world import Plan
 from pilotlight.platform.values import Policy, Revision
 
 NO_MORE = Policy(maximum=0)
@@ -20,20 +19,27 @@ def scaled_by_knative(revision: Revision) -> bool:
     return revision.template.autoscaler == "kpa"
 
 
-def wanted(known: Known, decisions: Mapping[FunctionId, Decision]) -> dict[RevisionId, Wanted]:
-    """What there should be of every current revision, and of every other that still has replicas."""
-    current = {RevisionId(name, function.revision): function for name, function in known.functions.items()}
+def beside_policy(policy: Policy) -> Policy:
+    """Of a revision beside the function's own: the minimum is kept by the latter alone."""
+    return replace(policy, minimum=0)
+
+
+def wanted(known: Known, plan: Plan) -> dict[RevisionId, Wanted]:
+    """What there should be of every revision in traffic, and of every other that still has replicas."""
+    decided = {RevisionId(name, known.functions[name].revision): each for name, each in plan.decisions.items()}
+    current = {revision: known.functions[revision.function].policy for revision in decided}
+    current |= {revision: beside_policy(known.functions[revision.function].policy) for revision in plan.beside}
+    decided |= plan.beside
     replicas: dict[RevisionId, list[Live]] = defaultdict(list)
     for live in known.live.values():
         replicas[RevisionId(live.record.function, live.record.revision)].append(live)
     counts = {revision: _wanted(replicas[revision], NO_MORE) for revision in replicas.keys() - current.keys()}
-    for revision, function in current.items():
+    for revision, policy in current.items():
         slots = known.revisions[revision].template.slots
         if scaled_by_knative(known.revisions[revision]):
-            desired = decisions[revision.function].desired
-            counts[revision] = Wanted(desired, function.policy, slots=slots, by_knative=True)
+            counts[revision] = Wanted(decided[revision].desired, policy, slots=slots, by_knative=True)
         else:
-            counts[revision] = _wanted(replicas.get(revision, []), function.policy, slots)
+            counts[revision] = _wanted(replicas.get(revision, []), policy, slots)
     return counts
 
 

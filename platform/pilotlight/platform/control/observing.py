@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import structlog
 
+from pilotlight.activator.values import FunctionId
 from pilotlight.detector.backoff import after_crash
 from pilotlight.detector.values import BackOff
 from pilotlight.platform.control.cluster import Cluster
@@ -17,7 +18,7 @@ from pilotlight.platform.control.state import Known, Live
 from pilotlight.platform.control.writing import Writer
 from pilotlight.platform.database.connection import DatabaseError
 from pilotlight.platform.database.replicas import Replicas
-from pilotlight.platform.values import Function, ReplicaRecord, Template
+from pilotlight.platform.values import ReplicaRecord, Template
 from pilotlight.recommender import start_eta
 from pilotlight.runtime.spec import ReplicaState, ReplicaStatus
 
@@ -70,7 +71,7 @@ class Observer:
 
     async def _lives(self, live: Live, status: ReplicaStatus, now: float) -> None:
         live.status = status
-        memory = self._known.memory.get(live.record.function)
+        memory = self._known.memory_of(live.record.function, live.record.revision)
         if status.state is not ReplicaState.READY:
             return
         if live.ready_at is None:
@@ -95,8 +96,8 @@ class Observer:
         await self._cluster.forget(record.id)
         del self._known.live[record.id]
         log.info("replica ended", replica=record.id, state=state, message=text)
-        memory = self._known.memory.get(record.function)
-        if memory and live.wanted and state == "failed" and memory.revision == record.revision:
+        memory = self._known.memory_of(record.function, record.revision)
+        if memory and live.wanted and state == "failed":
             memory.crashed(now, message, served=live.ready_at is not None)
 
     async def remember_starts(self, template: Template) -> None:
@@ -108,10 +109,10 @@ class Observer:
         """Expected seconds of each phase of the next start."""
         return start_eta(self._starts.get((template.digest, template.kind), ()), template.weight_bytes)
 
-    async def crashes(self, function: Function) -> BackOff:
+    async def crashes(self, function: FunctionId, revision: str) -> BackOff:
         """The back-off that a restart goes on with: the crashes in a row that the database knows of."""
-        records = await asyncio.to_thread(self._replicas.recent, function.id, LOOK_BACK)
-        mine = [record for record in records if record.revision == function.revision]
+        records = await asyncio.to_thread(self._replicas.recent, function, LOOK_BACK)
+        mine = [record for record in records if record.revision == revision]
         served = await asyncio.to_thread(self._replicas.became_ready, [record.id for record in mine])
         return crashes_in_a_row(mine, served)
 

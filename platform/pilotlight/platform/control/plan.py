@@ -8,7 +8,8 @@ Numbered policy:
 5. a missing replica starts where there is room, functions without any replica first;
 6. without room, the least recently used idle replicas of others make way, never busy ones nor below a minimum;
 7. when that does not suffice, it waits, and says for what;
-8. of a function that Knative's autoscaler scales, only the count is decided: it is the floor that Knative is given.
+8. of a function that Knative's autoscaler scales, only the count is decided: it is the floor that Knative is given;
+9. an older revision that users have given a share of the traffic is scaled by its own demand, and nothing replaces it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import replace
 from pilotlight.activator.values import FunctionId
 from pilotlight.detector.policy import decide
 from pilotlight.detector.values import Decision, Limits
+from pilotlight.platform.control.cluster import RevisionId
 from pilotlight.platform.control.placing import Placing
 from pilotlight.platform.control.world import (
     Drain,
@@ -32,19 +34,21 @@ from pilotlight.platform.control.world import (
 
 def plan(world: World) -> Plan:
     """The actions for this moment; none when everything is as it should be."""
-    decisions = {view.id: _decide(view, world) for view in world.functions}
-    leaving = _leaving(world, decisions)
+    views = (*world.functions, *world.beside)
+    decided = {view.at: _decide(view, world) for view in views}
+    leaving = _leaving(world, decided)
     placing = Placing(world, leaving)
-    for view in sorted(world.functions, key=lambda view: _urgency(view, world)):
+    for view in sorted(views, key=lambda view: _urgency(view, world)):
         if _left_to_knative(view, world):
             continue
-        missing = decisions[view.id].desired - sum(r.alive for r in _current(view, world) if r.id not in leaving)
+        missing = decided[view.at].desired - sum(r.alive for r in _current(view, world) if r.id not in leaving)
         for _ in range(missing):
-            placing.place(view, decisions[view.id].sentence)
+            placing.place(view, decided[view.at].sentence)
+    decisions = {view.id: decided[view.at] for view in world.functions}
     for evicted in placing.evicted:
         decisions[evicted] = _one_fewer(decisions[evicted])
     going = tuple(leaving[name] for name in leaving)
-    return Plan((*going, *placing.actions), decisions)
+    return Plan((*going, *placing.actions), decisions, {view.at: decided[view.at] for view in world.beside})
 
 
 def _decide(view: FunctionView, world: World) -> Decision:
@@ -69,7 +73,10 @@ def limits(view: FunctionView) -> Limits:
 
 
 def serving(view: FunctionView, replicas: Sequence[ReplicaView], desired: int) -> str:
-    """The revision that new work goes to: the old one until enough of the new one is ready."""
+    """The revision that new work goes to: the old one until enough of the new one is ready.
+
+    `replicas`: those of `World.rolling`.
+    """
     old = [r for r in replicas if r.function == view.id and r.revision != view.revision.name and r.ready]
     new = sum(r.ready for r in replicas if r.function == view.id and r.revision == view.revision.name)
     if desired == 0 or not old or new >= min(desired, len(old)):
@@ -81,18 +88,16 @@ def _current(view: FunctionView, world: World) -> list[ReplicaView]:
     return [r for r in world.replicas if r.function == view.id and r.revision == view.revision.name]
 
 
-def _leaving(world: World, decisions: Mapping[FunctionId, Decision]) -> dict[str, Drain | Stop]:
+def _leaving(world: World, decided: Mapping[RevisionId, Decision]) -> dict[str, Drain | Stop]:
     views = {view.id: view for view in world.functions}
     going: dict[str, Drain | Stop] = {}
     for replica in world.replicas:
         if replica.alive and replica.function not in views:
             going[replica.id] = _leave(replica, "the function was deleted")
-    for view in world.functions:
-        for replica, reason in (
-            *_surplus(view, world, decisions[view.id]),
-            *_outdated(view, world, decisions[view.id].desired),
-        ):
-            going[replica.id] = _leave(replica, reason)
+    surplus = [pair for view in (*world.functions, *world.beside) for pair in _surplus(view, world, decided[view.at])]
+    outdated = [pair for view in world.functions for pair in _outdated(view, world, decided[view.at].desired)]
+    for replica, reason in (*surplus, *outdated):
+        going[replica.id] = _leave(replica, reason)
     return going
 
 
@@ -111,8 +116,9 @@ def _surplus(view: FunctionView, world: World, decision: Decision) -> list[tuple
 
 
 def _outdated(view: FunctionView, world: World, desired: int) -> list[tuple[ReplicaView, str]]:
-    old = [r for r in world.replicas if r.function == view.id and r.revision != view.revision.name and r.alive]
-    switched = serving(view, world.replicas, desired) == view.revision.name
+    rolling = world.rolling()
+    old = [r for r in rolling if r.function == view.id and r.revision != view.revision.name and r.alive]
+    switched = serving(view, rolling, desired) == view.revision.name
     reason = f"revision {view.revision.name} takes over"
     return [(replica, reason) for replica in old if switched or not replica.ready]
 

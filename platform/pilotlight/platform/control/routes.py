@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilotlight.activator.values import Replica, Route, StartProgress
+from pilotlight.activator.values import Replica, RevisionFacts, Route, StartProgress
 from pilotlight.detector.values import BackOff
 from pilotlight.platform.control.world import FunctionView
 from pilotlight.platform.values import Revision
@@ -36,9 +36,21 @@ def route(
     eta: Mapping[str, float],
     back_off: BackOff,
     now: float,
+    beside: Sequence[RevisionFacts] = (),
 ) -> Route:
-    """The route of one function; `serving` is the revision that new work goes to."""
+    """The route of one function.
+
+    Args:
+        view: The function.
+        serving: The revision that new work goes to.
+        replicas: All of the function's.
+        eta: Expected seconds of each phase of its next start.
+        back_off: Its crashes.
+        now: Unix time.
+        beside: Other revisions that have a share of the traffic; see `facts`.
+    """
     template = serving.template
+    taking = {serving.name, *(each.revision for each in beside)}
     failure, retry_after = _failure(back_off, replicas, now)
     return Route(
         function=view.id,
@@ -50,7 +62,28 @@ def route(
         adapters=tuple(name for name, _ in template.adapters),
         slo_class=view.policy.slo_class,
         deadline_seconds=view.policy.deadline_seconds,
-        replicas=tuple(_replica(served, serving) for served in replicas if _reachable(served)),
+        replicas=tuple(_replica(served, taking) for served in replicas if _reachable(served)),
+        start=_progress([served for served in replicas if served.revision.name not in apart], eta, now),
+        start_eta_seconds=sum(eta.values()),
+        failure=failure,
+        retry_after_seconds=retry_after,
+        revisions=tuple(beside),
+    )
+
+
+def facts(
+    revision: Revision, replicas: Sequence[Served], eta: Mapping[str, float], back_off: BackOff, now: float
+) -> RevisionFacts:
+    """What is a revision's own in its function's route; arguments as of `route`, `replicas` those of the revision."""
+    template = revision.template
+    failure, retry_after = _failure(back_off, replicas, now)
+    return RevisionFacts(
+        revision=revision.name,
+        task=template.task,
+        model=revision.function.name,
+        context=template.context,
+        tokenizer=Path(template.tokenizer) if template.tokenizer else None,
+        adapters=tuple(name for name, _ in template.adapters),
         start=_progress(replicas, eta, now),
         start_eta_seconds=sum(eta.values()),
         failure=failure,
@@ -62,7 +95,7 @@ def _reachable(served: Served) -> bool:
     return served.was_ready and served.status is not None and bool(served.status.endpoint)
 
 
-def _replica(served: Served, serving: Revision) -> Replica:
+def _replica(served: Served, taking: Collection[str]) -> Replica:
     assert served.status is not None
     ready = served.status.state is ReplicaState.READY and served.wanted
     return Replica(
@@ -71,7 +104,7 @@ def _replica(served: Served, serving: Revision) -> Replica:
         url=served.status.endpoint,
         engine_key=served.revision.engine_key,
         slots=served.revision.template.slots,
-        accepting=ready and served.revision.name == serving.name,
+        accepting=ready and served.revision.name in taking,
     )
 
 

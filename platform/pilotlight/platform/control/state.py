@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pilotlight.activator.values import FunctionId
 from pilotlight.detector.backoff import after_crash, after_success
 from pilotlight.detector.values import State
+from pilotlight.platform.control.cluster import RevisionId
 from pilotlight.platform.control.world import ReplicaView
 from pilotlight.platform.values import Desired, Function, ReplicaRecord, Revision
 from pilotlight.runtime.spec import ReplicaState, ReplicaStatus
@@ -90,6 +91,16 @@ class Known:
     revisions: dict[tuple[FunctionId, str], Revision] = field(default_factory=dict)
     live: dict[str, Live] = field(default_factory=dict)
     memory: dict[FunctionId, Memory] = field(default_factory=dict)
+    """Of each function's own revision."""
+    beside: dict[RevisionId, Memory] = field(default_factory=dict)
+    """Of older revisions that have a share of the traffic."""
 
     def of(self, function: FunctionId) -> list[Live]:
         return [live for live in self.live.values() if live.record.function == function]
+
+    def memory_of(self, function: FunctionId, revision: str) -> Memory | None:
+        """None: it is neither the function's own nor one beside it."""
+        memory = self.memory.get(function)
+        if memory is not None and memory.revision == revision:
+            return memory
+        return self.beside.get(RevisionId(function, revision))

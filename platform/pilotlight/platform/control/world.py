@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.detector.values import Decision, Load, State
+from pilotlight.platform.control.cluster import RevisionId
 from pilotlight.platform.values import Policy, Revision, Template
 from pilotlight.runtime.spec import ReplicaState
 
@@ -52,6 +53,10 @@ class FunctionView:
     def template(self) -> Template:
         return self.revision.template
 
+    @property
+    def at(self) -> RevisionId:
+        return RevisionId(self.id, self.revision.name)
+
 
 @dataclass(frozen=True)
 class Room:
@@ -73,6 +78,13 @@ class World:
     room: Room
     functions: tuple[FunctionView, ...]
     replicas: tuple[ReplicaView, ...]
+    beside: tuple[FunctionView, ...] = ()
+    """Older revisions that users have given a share of the traffic: each with its own load and state."""
+
+    def rolling(self) -> list[ReplicaView]:
+        """Replicas that a newer revision may replace: those of revisions beside it serve on for themselves."""
+        kept = {view.at for view in self.beside}
+        return [replica for replica in self.replicas if RevisionId(replica.function, replica.revision) not in kept]
 
 
 @dataclass(frozen=True)
@@ -118,3 +130,4 @@ class Plan:
 
     actions: tuple[Action, ...]
     decisions: Mapping[FunctionId, Decision]
+    beside: Mapping[RevisionId, Decision] = field(default_factory=dict)

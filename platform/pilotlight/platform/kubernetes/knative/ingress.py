@@ -80,8 +80,7 @@ class Ingresses:
         self._threads.shutdown(cancel_futures=True)
 
     def _owns(self, ingress: Object) -> bool:
-        ours = annotations_of(ingress).get(names.INGRESS_CLASS) == self._class
-        return ours and "deletionTimestamp" not in ingress["metadata"]
+        return is_ours(ingress, self._class)
 
     def _write(self, key: Key, wanted: Mapping[str, Any]) -> str:
         try:
@@ -91,3 +90,9 @@ class Ingresses:
         except KubernetesError as error:
             return str(error)
         return ""
+
+
+def is_ours(ingress: Object, class_name: str = names.OUR_INGRESS_CLASS) -> bool:
+    """Whether it is for the activator to serve."""
+    ours = annotations_of(ingress).get(names.INGRESS_CLASS) == class_name
+    return ours and "deletionTimestamp" not in ingress["metadata"]
