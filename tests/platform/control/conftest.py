@@ -39,6 +39,7 @@ TEMPLATE = Template(
     accelerator="",
     cpus=1.0,
 )
+ROOM = Room(2**40, 4, {})
 Make = Callable[..., Any]
 
 
@@ -173,11 +174,14 @@ class Stage:
         self.traffic = ScriptedTraffic()
         self.functions = Functions(database, lambda *_: "engine-key")
         self.stores = Stores(self.functions, Replicas(database), Records(database))
+        self.shared: dict[FunctionId, set[str]] = {}
         self.loop = self.new_loop()
 
-    def new_loop(self) -> Controller:
-        settings = LoopSettings(Room(2**40, 4, {}), SpecSettings("/cache", drain_seconds=30.0), 7, 77.0)
-        return Controller(self.cluster, self.stores, self.traffic, lambda _: "key-1", self.clock, settings)
+    def new_loop(self, room: Room = ROOM) -> Controller:
+        settings = LoopSettings(room, SpecSettings("/cache", drain_seconds=30.0), 7, 77.0)
+        return Controller(
+            self.cluster, self.stores, self.traffic, lambda _: "key-1", self.clock, settings, lambda: self.shared
+        )
 
     def deploy(self, template: Template | None, **policy: Any) -> None:
         self.functions.apply([Change(CHAT, {}, Policy(**policy), template)], self.clock.now())

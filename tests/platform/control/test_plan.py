@@ -158,6 +158,78 @@ class TestRollout:
         assert brief(look([view], [replica("old", "chat", in_flight=1)], memory=GIB)) == ["wait chat"]
 
 
+class TestShares:
+    """Older revisions with a share of the traffic."""
+
+    CLUSTER = Room(0, 0, {}, elsewhere=True)
+
+    def look(self, own: FunctionView, beside: FunctionView, *replicas: ReplicaView) -> Plan:
+        return plan(World(NOW, self.CLUSTER, (own,), replicas, (beside,)))
+
+    def test_each_is_started_by_its_own_demand(self, function: Make) -> None:
+        own, older = function("chat", number=2, last=NOW), function("chat", queued=1, last=NOW)
+
+        result = self.look(own, older)
+
+        assert [action.revision for action in result.actions if isinstance(action, Start)] == ["chat-00001"]
+        assert (result.decisions[own.id].desired, result.beside[older.at].desired) == (0, 1)
+
+    def test_each_goes_to_zero_after_its_own_keep_alive(self, function: Make, replica: Make) -> None:
+        own = function("chat", number=2, last=NOW - 1, desired=1)
+        older = function("chat", last=NOW - 301, desired=1)
+
+        result = self.look(own, older, replica("new", "chat", number=2), replica("old", "chat"))
+
+        assert brief(result) == ["drain old"]
+
+    def test_a_newer_revision_does_not_replace_it(self, function: Make, replica: Make) -> None:
+        own = function("chat", number=2, in_flight=1, last=NOW, desired=1)
+        older = function("chat", in_flight=1, last=NOW, desired=1)
+
+        assert brief(self.look(own, older, replica("new", "chat", number=2), replica("old", "chat"))) == []
+
+    def test_it_does_not_serve_for_a_newer_one_that_starts(self, function: Make, replica: Make) -> None:
+        own, older = function("chat", number=2, queued=1, last=NOW, desired=1), function("chat", last=NOW, desired=1)
+        world = World(NOW, self.CLUSTER, (own,), (replica("old", "chat"),), (older,))
+
+        assert serving(own, world.rolling(), 1) == "chat-00002"
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @given(data=st.data())
+    def test_what_is_split_off_is_decided_as_a_function_of_its_own_would_be(
+        self, function: Make, replica: Make, data: st.DataObject
+    ) -> None:
+        draw = data.draw
+        one, two = (
+            function(
+                "chat",
+                number=number,
+                queued=draw(st.integers(0, 9)),
+                in_flight=draw(st.integers(0, 9)),
+                last=draw(st.floats(0, NOW)),
+                desired=draw(st.integers(0, 3)),
+                policy=Policy(maximum=3),
+            )
+            for number in (1, 2)
+        )
+        replicas = [
+            replica(
+                f"r{each}", "chat", draw(st.sampled_from([STARTING, READY, DRAINING])), number=draw(st.integers(1, 2))
+            )
+            for each in range(draw(st.integers(0, 5)))
+        ]
+
+        together = self.look(two, one, *replicas)
+        alone = [
+            plan(World(NOW, self.CLUSTER, (view,), tuple(r for r in replicas if r.revision == view.revision.name)))
+            for view in (one, two)
+        ]
+
+        assert together.beside[one.at] == alone[0].decisions[one.id]
+        assert together.decisions[two.id] == alone[1].decisions[two.id]
+        assert sorted(map(str, together.actions)) == sorted(str(action) for each in alone for action in each.actions)
+
+
 class TestEviction:
     def test_the_least_recently_used_idle_function_makes_way(self, function: Make, replica: Make) -> None:
         views = [

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
 
-from pilotlight.activator.values import Clock, Demand, FunctionId, Route
-from pilotlight.detector.values import Load, State
+from pilotlight.activator.values import Clock, Demand, FunctionId, RevisionFacts, Route
 from pilotlight.platform.control.bookkeeping import Bookkeeper
-from pilotlight.platform.control.cluster import Cluster, ClusterError
-from pilotlight.platform.control.counting import wanted
+from pilotlight.platform.control.cluster import Cluster, ClusterError, RevisionId
+from pilotlight.platform.control.counting import beside_policy, wanted
+from pilotlight.platform.control.loads import loads
 from pilotlight.platform.control.observing import Observer
 from pilotlight.platform.control.plan import plan, serving
-from pilotlight.platform.control.routes import Served, route
+from pilotlight.platform.control.routes import Served, facts, route
 from pilotlight.platform.control.specs import SpecSettings, replica_spec
-from pilotlight.platform.control.state import Known, Live, Memory
+from pilotlight.platform.control.state import Known, Live
 from pilotlight.platform.control.world import Drain, FunctionView, Plan, Room, Start, Stop, Wait, World
 from pilotlight.platform.control.writing import Writer
 from pilotlight.platform.database.connection import DatabaseError
@@ -86,14 +86,16 @@ class Controller:
         cause: Callable[[FunctionId], str],
         clock: Clock,
         settings: LoopSettings,
+        shared: Callable[[], Mapping[FunctionId, Collection[str]]] = dict,
     ) -> None:
-        """`cause` gives the key whose request asks for a start."""
+        """`cause` gives the key whose request asks for a start, `shared` the revisions that users split traffic to."""
         self._cluster = cluster
         self._stores = stores
         self._traffic = traffic
         self._cause = cause
         self._clock = clock
         self._settings = settings
+        self._shared = shared
         self.known = Known()
         self._event = asyncio.Event()
         self._woken: set[FunctionId] = set()
@@ -141,10 +143,10 @@ class Controller:
         await self._take_in()
         await self._observer.absorb(self._clock.now(), restarted=True)
         await self._books.resume(self._clock.now(), self._clock.monotonic())
-        self._memories()
-        for function in self.known.functions.values():
-            memory = self.known.memory[function.id]
-            back_off = await self._observer.crashes(function)
+        self.known.remember(self._shared(), self._clock.now())
+        own = {RevisionId(name, memory.revision): memory for name, memory in self.known.memory.items()}
+        for at, memory in (own | self.known.beside).items():
+            back_off = await self._observer.crashes(*at)
             memory.state = replace(memory.state, back_off=back_off)
 
     async def run(self) -> None:
@@ -176,7 +178,7 @@ class Controller:
         self._books.rename(await self._observer.absorb(self._clock.now()))
         await self._take_in()
         now = self._clock.now()
-        self._memories()
+        self.known.remember(self._shared(), self._clock.now())
         world = self._world(now)
         result = plan(world)
         self._mark(result, self._clock.monotonic())
@@ -184,7 +186,7 @@ class Controller:
         self._tell(waiting)
         await self._act(result, now)
         await self._send_off(self._clock.monotonic())
-        self._cluster.settle(wanted(self.known, result.decisions))
+        self._cluster.settle(wanted(self.known, result))
         await self._books.record(result, now)
         await self._books.account(self._sights(), now, self._clock.monotonic())
 
@@ -235,41 +237,30 @@ class Controller:
             record = ReplicaRecord(found.id, function, revision.name, found.created_at, caused_by=self._cause(function))
             await self._writer.write(self._stores.replicas.add, record)
             self.known.live[record.id] = Live(record, revision)
-            if memory := self.known.memory.get(function):
+            if memory := self.known.memory_of(function, revision.name):
                 # Whoever started it had a reason: it is kept alive as if we had decided so.
                 memory.state = replace(memory.state, desired=memory.state.desired + 1)
             log.info("replica found", replica=record.id, function=str(function))
-
-    def _memories(self) -> None:
-        """Every function has its memory; those of deleted ones are forgotten."""
-        for function in self.known.functions.values():
-            memory = self.known.memory.get(function.id)
-            if memory is None:
-                alive = sum(live.wanted for live in self.known.of(function.id))
-                state = State(since=self._clock.now(), desired=alive)
-                self.known.memory[function.id] = Memory(state, function.revision)
-            else:
-                memory.follow(function.revision)
-        for gone in self.known.memory.keys() - self.known.functions.keys():
-            del self.known.memory[gone]
 
     def _world(self, now: float) -> World:
         demands = self._traffic.demand()
         woken, self._woken = self._woken, set()
         running = {replica: count for demand in demands.values() for replica, count in demand.per_replica}
-        views = tuple(self._view(name, demands.get(name), name in woken) for name in self.known.functions)
+        views = [self._views(name, demands.get(name), name in woken) for name in self.known.functions]
         replicas = tuple(live.view(running.get(live.record.id, 0)) for live in self.known.live.values())
-        return World(now, self._settings.room, views, replicas)
+        beside = tuple(view for _, apart in views for view in apart)
+        return World(now, self._settings.room, tuple(view for view, _ in views), replicas, beside)
 
-    def _view(self, name: FunctionId, demand: Demand | None, woken: bool) -> FunctionView:
-        function = self.known.functions[name]
-        load = None
-        if demand is not None:
-            # Whoever was refused because a start takes too long has woken the function and is not in its queue.
-            queued = max(demand.queued, int(woken and not demand.in_flight))
-            load = Load(queued, demand.in_flight, demand.last_active)
-        revision = self.known.revisions[name, function.revision]
-        return FunctionView(name, revision, function.policy, load, self.known.memory[name].state)
+    def _views(self, name: FunctionId, demand: Demand | None, woken: bool) -> tuple[FunctionView, list[FunctionView]]:
+        """The function's own, and those of the revisions beside it."""
+        function, memory = self.known.functions[name], self.known.memory[name]
+        apart = {revision.name: each for revision, each in self.known.beside.items() if revision.function == name}
+        own, others = loads(demand, woken, apart) if demand is not None else (None, {})
+        policy = beside_policy(function.policy)
+        return FunctionView(name, self.known.revisions[name, function.revision], function.policy, own, memory.state), [
+            FunctionView(name, self.known.revisions[name, revision], policy, others.get(revision), each.state)
+            for revision, each in apart.items()
+        ]
 
     # Telling the activator
 
@@ -278,6 +269,8 @@ class Controller:
         for name, decision in result.decisions.items():
             self.known.memory[name].state = decision.state
             self.known.memory[name].waits = ""
+        for revision, decision in result.beside.items():
+            self.known.beside[revision].state = decision.state
         for action in result.actions:
             if isinstance(action, Wait):
                 self.known.memory[action.function].waits = action.reason
@@ -290,18 +283,25 @@ class Controller:
 
     def _route(self, view: FunctionView, world: World, result: Plan) -> Route:
         memory = self.known.memory[view.id]
-        name = serving(view, world.replicas, result.decisions[view.id].desired)
+        name = serving(view, world.rolling(), result.decisions[view.id].desired)
         revision = self.known.revisions[view.id, name]
         served = [
             Served(live.record.id, live.revision, live.status, live.wanted, live.ready_at is not None)
             for live in self.known.of(view.id)
         ]
-        told = route(view, revision, served, self.eta(view.id), memory.state.back_off, world.now)
+        beside = [self._facts(name, served, world.now) for name in self.known.beside if name.function == view.id]
+        told = route(view, revision, served, self.eta(view.id), memory.state.back_off, world.now, beside)
         return replace(told, queue_limit=self._settings.max_held, hold_seconds=self._settings.hold_seconds)
 
-    def eta(self, function: FunctionId) -> dict[str, float]:
-        """Expected seconds of each phase of the function's next start."""
-        template = self.known.revisions[function, self.known.functions[function].revision].template
+    def _facts(self, name: RevisionId, served: Iterable[Served], now: float) -> RevisionFacts:
+        revision = self.known.revisions[name]
+        mine = [each for each in served if each.revision.name == name.name]
+        back_off = self.known.beside[name].state.back_off
+        return facts(revision, mine, self._observer.eta(revision.template), back_off, now)
+
+    def eta(self, function: FunctionId, revision: str = "") -> dict[str, float]:
+        """Expected seconds of each phase of the next start of a revision, by default the function's own."""
+        template = self.known.revisions[function, revision or self.known.functions[function].revision].template
         return self._observer.eta(template)
 
     # Acting

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pilotlight.activator.values import FunctionId
 from pilotlight.detector.policy import decide
 from pilotlight.detector.values import Decision, Limits
 from pilotlight.platform.control.cluster import RevisionId

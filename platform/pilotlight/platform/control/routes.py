@@ -50,8 +50,9 @@ def route(
         beside: Other revisions that have a share of the traffic; see `facts`.
     """
     template = serving.template
-    taking = {serving.name, *(each.revision for each in beside)}
-    failure, retry_after = _failure(back_off, replicas, now)
+    apart = {each.revision for each in beside}
+    own = [served for served in replicas if served.revision.name not in apart]
+    failure, retry_after = _failure(back_off, own, now)
     return Route(
         function=view.id,
         revision=serving.name,
@@ -62,8 +63,8 @@ def route(
         adapters=tuple(name for name, _ in template.adapters),
         slo_class=view.policy.slo_class,
         deadline_seconds=view.policy.deadline_seconds,
-        replicas=tuple(_replica(served, taking) for served in replicas if _reachable(served)),
-        start=_progress([served for served in replicas if served.revision.name not in apart], eta, now),
+        replicas=tuple(_replica(served, {serving.name} | apart) for served in replicas if _reachable(served)),
+        start=_progress(own, eta, now),
         start_eta_seconds=sum(eta.values()),
         failure=failure,
         retry_after_seconds=retry_after,

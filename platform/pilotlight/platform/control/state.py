@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from pilotlight.activator.values import FunctionId
@@ -97,6 +98,41 @@ class Known:
 
     def of(self, function: FunctionId) -> list[Live]:
         return [live for live in self.live.values() if live.record.function == function]
+
+    def remember(self, shared: Mapping[FunctionId, Collection[str]], now: float) -> None:
+        """Every function and every revision beside one has its memory; those of others are forgotten.
+
+        Args:
+            shared: Revisions that users have given a share of the traffic.
+            now: Unix time.
+        """
+        beside = self._beside(shared)
+        self.beside = {at: self.beside.get(at) or self._new_memory(at, {at.name}, now) for at in beside}
+        for function in self.functions.values():
+            memory = self.memory.get(function.id)
+            if memory is None:
+                rolling = {name for id_, name in self.revisions if id_ == function.id and (id_, name) not in beside}
+                self.memory[function.id] = self._new_memory(RevisionId(function.id, function.revision), rolling, now)
+            else:
+                memory.follow(function.revision)
+        for gone in self.memory.keys() - self.functions.keys():
+            del self.memory[gone]
+
+    def _new_memory(self, at: RevisionId, counted: Collection[str], now: float) -> Memory:
+        """What runs of the revisions that are counted is kept alive as if we had decided so."""
+        alive = sum(live.wanted and live.record.revision in counted for live in self.of(at.function))
+        return Memory(State(since=now, desired=alive), at.name)
+
+    def _beside(self, shared: Mapping[FunctionId, Collection[str]]) -> list[RevisionId]:
+        """Older revisions with a share of the traffic, as far as they are known."""
+        return [
+            RevisionId(name, revision)
+            for name, revisions in sorted(shared.items())
+            for revision in sorted(revisions)
+            if name in self.functions
+            and revision != self.functions[name].revision
+            and (name, revision) in self.revisions
+        ]
 
     def memory_of(self, function: FunctionId, revision: str) -> Memory | None:
         """None: it is neither the function's own nor one beside it."""
