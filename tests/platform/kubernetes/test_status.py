@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilotlight.activator.values import FunctionId, RevisionFacts, Route
 from pilotlight.platform.kubernetes.publishing import covers
 from pilotlight.platform.kubernetes.status import (
     CONDITIONS,
@@ -15,15 +17,34 @@ from pilotlight.platform.kubernetes.status import (
     PENDING,
     Judgement,
     conditions,
+    published,
     read_published,
     ready,
 )
+from pilotlight.platform.values import Revision, Template
 
 BAD = Judgement("False", "ModelNotFound", "there is no model s3://models/x:v1")
+TEMPLATE = Template(
+    model="s3://models/tiny:v1",
+    digest="sha256:" + "0" * 64,
+    store="s3://models",
+    task="generate",
+    kind="vllm",
+    options={},
+    environment={},
+    slots=1,
+    context=100,
+    weight_bytes=1,
+    memory_bytes=1,
+    device_bytes=0,
+    devices=0,
+    accelerator="",
+    cpus=1.0,
+)
 STATUSES = st.sampled_from([GOOD, PENDING, BAD])
 
 
-@given(st.fixed_dictionaries({name: STATUSES for name in CONDITIONS}), st.sampled_from(["", "out of memory"]))
+@given(st.fixed_dictionaries(dict.fromkeys(CONDITIONS, STATUSES)), st.sampled_from(["", "out of memory"]))
 def test_ready_is_true_only_when_every_part_is_and_false_when_any_part_is(parts: Any, failure: str) -> None:
     verdict = ready(parts, failure)
 
@@ -58,6 +79,26 @@ def test_a_route_of_a_newer_operator_is_read() -> None:
 
     assert told is not None
     assert (told.slo_class, told.slots) == ("batch", 2)
+
+
+def test_every_revision_in_traffic_is_told_with_what_is_its_own() -> None:
+    function = FunctionId("team", "chat")
+    revisions = [
+        Revision(function, name, number, 0.0, "k", replace(TEMPLATE, context=100 * number, slots=number))
+        for number, name in enumerate(("chat-00001", "chat-00002", "chat-00003"), 1)
+    ]
+    facts = RevisionFacts("chat-00001", "generate", "chat", 100, None, failure="no memory", retry_after_seconds=4.0)
+    route = Route(function, "chat-00003", "generate", "chat", 300, None, failure="killed", revisions=(facts,))
+
+    told = published(route, revisions, (), {"chat-00001": 7.0, "chat-00003": 9.0}, lambda name: {"load": len(name)})
+    read = read_published({"status": {"route": told.model_dump(mode="json", by_alias=True)}})
+
+    assert read == told
+    assert [(each.revision, each.context, each.slots, each.failure, each.retry_at) for each in told.all()] == [
+        ("chat-00003", 300, 3, "killed", 9.0),
+        ("chat-00001", 100, 1, "no memory", 7.0),
+        ("chat-00002", 200, 2, "", 0.0),
+    ]
 
 
 @pytest.mark.parametrize(

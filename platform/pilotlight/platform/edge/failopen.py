@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import structlog
 
 from pilotlight.activator.values import Clock, Demand, FunctionId
+from pilotlight.platform.control.cluster import RevisionId
 from pilotlight.platform.edge.views import View
 from pilotlight.platform.kubernetes.api import Api
 from pilotlight.platform.kubernetes.errors import KubernetesError
@@ -19,18 +20,23 @@ LOOK_SECONDS = 1.0
 log = structlog.get_logger(__name__)
 
 
-def stranded(view: View, demand: Demand, waited: float, silent: float, patience: float) -> bool:
-    """Whether requests wait at a function at zero, and nobody does anything about it. Pure.
+def waiting(demand: Demand) -> Iterator[str]:
+    """Revisions that requests wait for."""
+    return (part.revision for part in demand.per_revision if part.queued)
+
+
+def stranded(view: View, revision: str, waited: float, silent: float, patience: float) -> bool:
+    """Whether nobody does anything about requests that wait for a revision at zero. Pure.
 
     Args:
         view: What is known of the function.
-        demand: Its work in hand here.
+        revision: The one that they wait for.
         waited: How long requests have waited without any pod to be seen, seconds.
         silent: How long the operator has not answered, seconds.
         patience: What either may take. A leader that answers and starts nothing (its database is away) gets twice that.
     """
-    told = view.published
-    if not demand.queued or told.failure or told.autoscaler != "pilotlight" or view.endpoints.get(told.revision):
+    told = next((each for each in view.published.all() if each.revision == revision), None)
+    if told is None or told.failure or told.autoscaler != "pilotlight" or view.endpoints.get(revision):
         return False
     return waited >= (patience if silent >= patience else 2 * patience)
 
@@ -54,7 +60,7 @@ class FailOpen:
         self._silent = silent
         self._clock = clock
         self._patience = patience
-        self._since: dict[FunctionId, float] = {}
+        self._since: dict[RevisionId, float] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -63,17 +69,18 @@ class FailOpen:
             await self.look()
 
     async def look(self) -> None:
-        now, demands = self._clock.monotonic(), self._demand()
-        waiting = {name for name, demand in demands.items() if demand.queued}
-        self._since = {name: self._since.get(name, now) for name in waiting}
-        for name, view in self._views().items():
-            if name not in waiting:
+        now, views = self._clock.monotonic(), self._views()
+        held = [RevisionId(name, revision) for name, demand in self._demand().items() for revision in waiting(demand)]
+        self._since = {at: self._since.get(at, now) for at in held}
+        for at in held:
+            view = views.get(at.function)
+            if view is None:
                 continue
-            if view.endpoints.get(view.published.revision):
-                self._since[name] = now
-            elif stranded(view, demands[name], now - self._since[name], self._silent(), self._patience):
-                self._since[name] = now  # the next try after as long again
-                await asyncio.to_thread(self._start, Key(name.namespace, view.published.revision))
+            if view.endpoints.get(at.name):
+                self._since[at] = now
+            elif stranded(view, at.name, now - self._since[at], self._silent(), self._patience):
+                self._since[at] = now  # the next try after as long again
+                await asyncio.to_thread(self._start, Key(at.function.namespace, at.name))
 
     def _start(self, revision: Key) -> None:
         """From zero to one; a Deployment that has replicas already is left as it is."""

@@ -16,8 +16,7 @@ from pilotlight.activator.values import Clock, FunctionId, Route
 from pilotlight.platform.edge.tokenizers import Tokenizers
 from pilotlight.platform.edge.views import Endpoint, View, endpoints, route_of, starting
 from pilotlight.platform.kubernetes.kinds import Key, Object
-from pilotlight.platform.kubernetes.knative.ingress import is_ours
-from pilotlight.platform.kubernetes.knative.rules import read
+from pilotlight.platform.kubernetes.knative.reading import IngressRules
 from pilotlight.platform.kubernetes.mirror import Mirror
 from pilotlight.platform.kubernetes.probing import Prober, Target
 from pilotlight.platform.kubernetes.status import read_published
@@ -53,7 +52,7 @@ class Router:
         self._traffic = traffic
         self._functions = functions
         self._slices = slices
-        self._ingresses = ingresses
+        self._rules = IngressRules(lambda: ingresses.objects)
         self._tokenizers = tokenizers
         self._engine_key = engine_key
         self._share = share
@@ -83,7 +82,7 @@ class Router:
     def refresh(self) -> None:
         """Look at everything, and tell the activator."""
         found = endpoints(self._slices.objects.values())
-        hosts = self._hosts()
+        hosts = self._rules.hosts()
         self.views = {
             view.function: view
             for key, function in self._functions.objects.items()
@@ -97,15 +96,6 @@ class Router:
         await self._prober.close()
         self._tokenizers.close()
 
-    def _hosts(self) -> dict[Key, tuple[HostRule, ...]]:
-        """By function."""
-        hosts: dict[Key, tuple[HostRule, ...]] = {}
-        for ingress in self._ingresses.objects.values():
-            rules = read(ingress) if is_ours(ingress) else None
-            if rules is not None and rules.function is not None:
-                hosts[rules.function] = hosts.get(rules.function, ()) + rules.hosts
-        return hosts
-
     def _view(
         self, key: Key, function: Object, found: Mapping[Key, list[Endpoint]], hosts: tuple[HostRule, ...]
     ) -> View | None:
@@ -113,10 +103,9 @@ class Router:
         if told is None or "deletionTimestamp" in function["metadata"]:
             return None
         name = FunctionId(*key)
-        revisions = {told.revision, *(revision.name for revision in told.revisions)}
-        pods = {revision: found.get(Key(key.namespace, revision), []) for revision in revisions}
-        limit = self._share(name, told.max_held)
-        return View(name, told, pods, self._tokenizers.folder(told.source), limit, hosts)
+        pods = {each.revision: found.get(Key(key.namespace, each.revision), []) for each in told.all()}
+        tokenizers = {each.revision: self._tokenizers.folder(each.source) for each in told.all()}
+        return View(name, told, pods, tokenizers, self._share(name, told.max_held), hosts)
 
     def _aim(self) -> None:
         self._prober.aim(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pilotlight.activator.traffic import HostRule
-from pilotlight.activator.values import FunctionId, Replica, Route, StartProgress
+from pilotlight.activator.values import FunctionId, Replica, RevisionFacts, Route, StartProgress
 from pilotlight.platform.control.routes import start_progress
 from pilotlight.platform.kubernetes.kinds import Key, Object, labels_of
+from pilotlight.platform.kubernetes.knative.rules import own_splits
 from pilotlight.platform.kubernetes.pods import QUEUE_PROXY_PORT
-from pilotlight.platform.kubernetes.status import Published
+from pilotlight.platform.kubernetes.status import Published, PublishedRevision
 from pilotlight.runtime.spec import ReplicaState, ReplicaStatus
 
 REVISION_LABEL = "serving.knative.dev/revision"
@@ -41,7 +42,8 @@ class View:
     published: Published
     endpoints: Mapping[str, Sequence[Endpoint]]
     """By revision."""
-    tokenizer: Path | None
+    tokenizers: Mapping[str, Path | None]
+    """By revision."""
     queue_limit: int
     """This activator's share."""
     hosts: tuple[HostRule, ...] = ()
@@ -95,57 +97,76 @@ def route_of(view: View, said: Mapping[str, ReplicaStatus], engine_key: Mapping[
         now: Unix time.
     """
     told = view.published
-    return Route(
+    route = Route(
         function=view.function,
-        revision=told.revision,
-        task=told.task,
-        model=told.model,
-        context=told.context,
-        tokenizer=view.tokenizer,
-        adapters=told.adapters,
+        **vars(_facts(view, told, said, now)),
         slo_class=told.slo_class,
         deadline_seconds=told.deadline_seconds,
-        replicas=_replicas(view, said, engine_key),
-        start=_progress(view, said, now),
-        start_eta_seconds=sum(told.eta.values()),
         queue_limit=view.queue_limit,
         hold_seconds=told.hold_seconds,
-        failure=told.failure,
+        splits=own_splits(Key(*view.function), view.hosts),
         hosts=view.hosts,
-        retry_after_seconds=max(0.0, told.retry_at - now) if told.failure else 0.0,
+    )
+    taking = route.in_traffic()
+    found = [each for revision in told.all() for each in _replicas(view, revision, said, engine_key, taking)]
+    # While a newer revision is to take over, its start is what callers wait for as well.
+    start = route.start or _start(view, [each for each in told.revisions if each.revision not in taking], said, now)
+    return replace(
+        route,
+        replicas=tuple(sorted(found, key=lambda replica: replica.id)),
+        start=start,
+        revisions=tuple(_facts(view, each, said, now) for each in told.revisions if each.revision in taking),
     )
 
 
-def _replicas(view: View, said: Mapping[str, ReplicaStatus], engine_key: Mapping[str, str]) -> tuple[Replica, ...]:
-    told = view.published
-    if told.autoscaler == "kpa":
-        return (_service(view, engine_key[told.revision]),)
-    slots = {told.revision: told.slots} | {revision.name: revision.slots for revision in told.revisions}
-    found = [
+def _facts(view: View, revision: PublishedRevision, said: Mapping[str, ReplicaStatus], now: float) -> RevisionFacts:
+    return RevisionFacts(
+        revision=revision.revision,
+        task=revision.task,
+        model=revision.model,
+        context=revision.context,
+        tokenizer=view.tokenizers.get(revision.revision),
+        adapters=revision.adapters,
+        start=_start(view, [revision], said, now),
+        start_eta_seconds=sum(revision.eta.values()),
+        failure=revision.failure,
+        retry_after_seconds=max(0.0, revision.retry_at - now) if revision.failure else 0.0,
+    )
+
+
+def _replicas(
+    view: View,
+    revision: PublishedRevision,
+    said: Mapping[str, ReplicaStatus],
+    engine_key: Mapping[str, str],
+    taking: Collection[str],
+) -> list[Replica]:
+    name = revision.revision
+    if revision.autoscaler == "kpa":
+        return [_service(view, name, engine_key[name], name in taking)]
+    return [
         Replica(
             id=endpoint.pod,
-            revision=revision,
+            revision=name,
             url=f"http://{_host(endpoint.ip)}:{QUEUE_PROXY_PORT}",
-            engine_key=engine_key[revision],
-            slots=slots.get(revision, told.slots),
-            accepting=revision == told.revision and not endpoint.leaving and endpoint.pod not in told.leaving,
+            engine_key=engine_key[name],
+            slots=revision.slots,
+            accepting=name in taking and not endpoint.leaving and endpoint.pod not in view.published.leaving,
         )
-        for revision, pods in view.endpoints.items()
-        for endpoint in pods
+        for endpoint in view.endpoints.get(name, ())
         if endpoint.ready or endpoint.leaving or _ready(said.get(endpoint.pod))
     ]
-    return tuple(sorted(found, key=lambda replica: replica.id))
 
 
-def _service(view: View, engine_key: str) -> Replica:
+def _service(view: View, revision: str, engine_key: str, accepting: bool) -> Replica:
     """Knative's own activator has to see the demand, or its autoscaler would start nothing."""
-    revision = view.published.revision
     return Replica(
         id=revision,
         revision=revision,
         url=f"http://{revision}.{view.function.namespace}.svc.cluster.local",
         engine_key=engine_key,
         slots=THROUGH_SERVICE_SLOTS,
+        accepting=accepting,
         via_service=True,
     )
 
@@ -154,12 +175,15 @@ def _ready(status: ReplicaStatus | None) -> bool:
     return status is not None and status.state is ReplicaState.READY
 
 
-def _progress(view: View, said: Mapping[str, ReplicaStatus], now: float) -> StartProgress | None:
+def _start(
+    view: View, revisions: Iterable[PublishedRevision], said: Mapping[str, ReplicaStatus], now: float
+) -> StartProgress | None:
     """Of the start that is nearest to its end."""
+    eta = {revision.revision: revision.eta for revision in revisions}
     starts = [
-        start_progress(said.get(endpoint.pod) or _unheard(endpoint), view.published.eta, now)
-        for _, endpoint in starting(view)
-        if not _ready(said.get(endpoint.pod))
+        start_progress(said.get(endpoint.pod) or _unheard(endpoint), eta[revision], now)
+        for revision, endpoint in starting(view)
+        if revision in eta and not _ready(said.get(endpoint.pod))
     ]
     return min(starts, key=lambda start: start.eta_seconds, default=None)
 

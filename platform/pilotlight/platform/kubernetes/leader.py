@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 import structlog
@@ -32,10 +32,11 @@ from pilotlight.platform.kubernetes.cluster import KubernetesCluster, PodSetting
 from pilotlight.platform.kubernetes.deploying import ObjectDeployer
 from pilotlight.platform.kubernetes.errors import KubernetesError
 from pilotlight.platform.kubernetes.events import Events, ToldRecords
-from pilotlight.platform.kubernetes.kinds import CONFIG_MAP, Object
+from pilotlight.platform.kubernetes.kinds import CONFIG_MAP, Key, Object
 from pilotlight.platform.kubernetes.knative.autoscaler import Autoscaler, Sources
 from pilotlight.platform.kubernetes.knative.ingress import Ingresses
 from pilotlight.platform.kubernetes.knative.kpa import KnativeBounds
+from pilotlight.platform.kubernetes.knative.reading import IngressRules
 from pilotlight.platform.kubernetes.knative.service import Timeouts, most_seconds
 from pilotlight.platform.kubernetes.mirrors import ACTIVATOR_SERVICE, Mirrors
 from pilotlight.platform.kubernetes.nodes import machine_of
@@ -111,12 +112,13 @@ class Leader:
             engine_keys,
             self._news,
             self.clock,
-            PodSettings(settings.patience_seconds),
+            PodSettings(settings.drain_seconds, settings.patience_seconds),
         )
         self.ingresses = Ingresses(api, self.mirrors.ingresses, self.clock, _activator(settings.namespace))
         self.objects = FunctionObjects(
             api, self.mirrors.services, self.mirrors.pods, _object_settings(settings, storage, self._timeouts())
         )
+        self._rules = IngressRules(lambda: self.mirrors.ingresses.objects)
         self.controller = Controller(
             self.cluster,
             self.stores,
@@ -129,6 +131,7 @@ class Leader:
                 settings.max_held,
                 settings.start_seconds + QUEUE_SECONDS,
             ),
+            self._shared,
         )
         self._changed = asyncio.Event()
 
@@ -150,7 +153,7 @@ class Leader:
         if self.settings.admin_key is not None:
             await asyncio.to_thread(self.keyring.put_admin, self.settings.admin_key.get_secret_value())
         await asyncio.to_thread(self.mirrors.start)
-        self.publisher.watch(self.controller.known, self.controller.eta)
+        self.publisher.watch(self.controller.known, self.controller.eta, self._problem)
         await self._apply_objects()
         await self.controller.adopt()
 
@@ -217,6 +220,12 @@ class Leader:
         revision = self.controller.known.revisions.get((function, known.revision)) if known else None
         return (known, revision) if known and revision else None
 
+    def _problem(self, function: FunctionId, revisions: Collection[str]) -> str:
+        return self.objects.problems.get(Key(*function)) or self.scaler.problem(function.namespace, revisions)
+
+    def _shared(self) -> Mapping[FunctionId, Collection[str]]:
+        return {FunctionId(*key): revisions for key, revisions in self._rules.shared().items()}
+
     async def _keys_forever(self) -> None:
         while True:
             await asyncio.sleep(KEYS_SECONDS)
@@ -259,7 +268,7 @@ class Leader:
         )
         secret = upload_secret(self.settings.master_key.get_secret_value())
         registries = (fleet_metrics(lambda: self.controller.known),)
-        models = model_routes(services, self.settings.master_key.get_secret_value().encode())
+        models = model_routes(services, secret)
         return make_app(services, self.keyring, registries, lambda: "", models)
 
 

@@ -6,9 +6,10 @@ Implements the control loop's `Traffic`: a round's routes become `status.route`,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -39,8 +40,12 @@ class Seen:
     ready_replicas: int
     waits: str
     leaving: frozenset[str]
-    slots: Mapping[str, int]
-    retry_at: float
+    revisions: frozenset[str]
+    """That have a share of the traffic, or replicas."""
+    retry_at: Mapping[str, float]
+    """By revision."""
+    problem: str
+    """What could not be written for it in the cluster."""
 
 
 class Publisher:
@@ -63,15 +68,27 @@ class Publisher:
         self._demand = demand
         self._clock = clock
         self._known = Known()
-        self._eta: Callable[[FunctionId], Mapping[str, float]] = lambda _: {}
+        self._eta: Callable[[FunctionId, str], Mapping[str, float]] = lambda *_: {}
+        self._problem: Callable[[FunctionId, Collection[str]], str] = lambda *_: ""
         self._routes: Mapping[FunctionId, Route] = {}
         self._written: dict[Key, tuple[Seen, str, str]] = {}
         self._poke = asyncio.Event()
         self._threads = ThreadPoolExecutor(TOGETHER, thread_name_prefix="status")
 
-    def watch(self, known: Known, eta: Callable[[FunctionId], Mapping[str, float]]) -> None:
-        """The control loop's memory, for what a route does not say."""
-        self._known, self._eta = known, eta
+    def watch(
+        self,
+        known: Known,
+        eta: Callable[[FunctionId, str], Mapping[str, float]],
+        problem: Callable[[FunctionId, Collection[str]], str],
+    ) -> None:
+        """For what a route does not say.
+
+        Args:
+            known: The control loop's memory.
+            eta: Expected seconds of each phase of a revision's next start.
+            problem: What could not be written for a function or some of its revisions, one sentence; empty: nothing.
+        """
+        self._known, self._eta, self._problem = known, eta, problem
 
     def apply(self, routes: Mapping[FunctionId, Route]) -> None:
         self._routes = routes
@@ -120,16 +137,19 @@ class Publisher:
         live = self._known.of(function)
         memory = self._known.memory.get(function)
         route = self._routes.get(function)
+        revisions = {each.revision.name for each in live} | (route.in_traffic() if route else frozenset())
+        revisions |= {facts.revision for facts in route.revisions} if route else set()
+        back_offs = {name: each.state.back_off for name in revisions if (each := self._known.memory_of(function, name))}
         return Seen(
-            # Without what changes with every look: activators see replicas and starts for themselves.
-            route=None if route is None else replace(route, replicas=(), start=None, retry_after_seconds=0.0),
+            route=None if route is None else _lasting(route),
             outcome=self._outcome(key),
             replicas=len(live),
             ready_replicas=sum(each.state() is ReplicaState.READY for each in live),
             waits=(memory.waits if memory else "") or _pods_wait(live),
             leaving=frozenset(each.record.id for each in live if not each.wanted),
-            slots={each.revision.name: each.revision.template.slots for each in live},
-            retry_at=memory.state.back_off.retry_at if memory else 0.0,
+            revisions=frozenset(revisions),
+            retry_at={name: back_off.retry_at for name, back_off in back_offs.items()},
+            problem=self._problem(function, revisions),
         )
 
     def _status(self, key: Key, found: Object, service: Object | None, seen: Seen) -> dict[str, Any]:
@@ -149,8 +169,9 @@ class Publisher:
         }
         route = seen.route
         if route is not None:
-            revision = self._known.revisions[FunctionId(*key), route.revision]
-            told = published(route, revision, seen.slots, seen.leaving, seen.retry_at, self._eta(FunctionId(*key)))
+            name = FunctionId(*key)
+            revisions = [self._known.revisions[name, revision] for revision in seen.revisions]
+            told = published(route, revisions, seen.leaving, seen.retry_at, partial(self._eta, name))
             status |= {"revision": route.revision, "route": told.model_dump(mode="json", by_alias=True)}
         return status
 
@@ -159,8 +180,14 @@ class Publisher:
         return {
             "ModelVerified": outcome.verified if outcome else PENDING,
             "Sized": outcome.sized if outcome else PENDING,
-            "Routed": _routed(service),
+            "Routed": Judgement("False", "ObjectsRefused", seen.problem) if seen.problem else _routed(service),
         }
+
+
+def _lasting(route: Route) -> Route:
+    """Without what changes with every look: activators see replicas and starts for themselves."""
+    revisions = tuple(replace(facts, start=None, retry_after_seconds=0.0) for facts in route.revisions)
+    return replace(route, replicas=(), start=None, retry_after_seconds=0.0, revisions=revisions)
 
 
 def _routed(service: Object | None) -> Judgement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import structlog
 
@@ -41,6 +41,11 @@ class KnativeScaler:
             if self.problems.get(key) != problem:
                 log.warning("revision could not be scaled", revision=str(key), problem=problem)
         self.problems = problems
+
+    def problem(self, namespace: str, revisions: Iterable[str]) -> str:
+        """What could not be written of these, one sentence; empty: nothing."""
+        found = (self.problems.get(Key(namespace, revision), "") for revision in sorted(revisions))
+        return next((problem for problem in found if problem), "")
 
     def close(self) -> None:
         self._autoscaler.close()

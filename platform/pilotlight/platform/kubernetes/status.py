@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -27,15 +27,8 @@ class _Part(BaseModel):
     )
 
 
-class RevisionSlots(_Part):
-    """How many requests one replica of a revision serves at once."""
-
-    name: str
-    slots: int
-
-
-class Published(_Part):
-    """`status.route`: a route without its replicas, which activators see for themselves."""
+class PublishedRevision(_Part):
+    """What requests to one revision are served by."""
 
     revision: str
     task: str
@@ -44,22 +37,35 @@ class Published(_Part):
     """Reference of the model by its digest; empty: there is none, the engine is simulated."""
     context: int
     slots: int
+    """Requests that one replica serves at once."""
     adapters: tuple[str, ...] = ()
-    slo_class: str = "interactive"
-    deadline_seconds: float | None = None
+    autoscaler: str = "pilotlight"
     eta: Mapping[str, float] = {}
     """Expected seconds of each phase of the next start."""
     failure: str = ""
     retry_at: float = 0.0
     """Unix time at which the next start is due; with `failure`."""
+
+
+class Published(PublishedRevision):
+    """`status.route`: a route without its replicas, which activators see for themselves.
+
+    Its own fields of a revision are those of the one that new work goes to where nothing is split.
+    """
+
+    slo_class: str = "interactive"
+    deadline_seconds: float | None = None
     hold_seconds: float = 600.0
     max_held: int = 1000
     """Requests that may wait in all activators together."""
     leaving: tuple[str, ...] = ()
     """Pods that take no new work."""
-    autoscaler: str = "pilotlight"
-    revisions: tuple[RevisionSlots, ...] = ()
-    """Every revision that still has replicas."""
+    revisions: tuple[PublishedRevision, ...] = ()
+    """Every other one that has a share of the traffic, or still has replicas."""
+
+    def all(self) -> tuple[PublishedRevision, ...]:
+        """The one that new work goes to first."""
+        return (self, *self.revisions)
 
 
 @dataclass(frozen=True)
@@ -77,41 +83,49 @@ PENDING = Judgement("Unknown", "Pending")
 
 def published(
     route: Route,
-    revision: Revision,
-    slots: Mapping[str, int],
+    revisions: Iterable[Revision],
     leaving: Iterable[str],
-    retry_at: float,
-    eta: Mapping[str, float],
+    retry_at: Mapping[str, float],
+    eta: Callable[[str], Mapping[str, float]],
 ) -> Published:
     """What activators are told of a route.
 
     Args:
         route: Of the control loop.
-        revision: The one that new work goes to.
-        slots: In-flight cap of one replica, by the names of the revisions that have replicas.
+        revisions: Those that have a share of the traffic, or replicas; among them the one that new work goes to.
         leaving: Pods that take no new work.
-        retry_at: Unix time at which a failing function is started again.
-        eta: Expected seconds of each phase of the next start.
+        retry_at: Unix time at which a failing revision is started again, by name.
+        eta: Expected seconds of each phase of a revision's next start.
     """
-    template = revision.template
+    told = {each.name: _revision(route, each, retry_at.get(each.name, 0.0), eta(each.name)) for each in revisions}
+    own = told.pop(route.revision)
     return Published(
-        revision=route.revision,
-        task=route.task,
-        model=route.model,
-        source=_source(template),
-        context=route.context,
-        slots=template.slots,
-        adapters=route.adapters,
+        **dict(own),
         slo_class=route.slo_class,
         deadline_seconds=route.deadline_seconds,
-        eta={phase: round(seconds, 1) for phase, seconds in eta.items()},
-        failure=route.failure,
-        retry_at=retry_at if route.failure else 0.0,
         hold_seconds=route.hold_seconds,
         max_held=route.queue_limit,
         leaving=tuple(sorted(leaving)),
+        revisions=tuple(told[name] for name in sorted(told)),
+    )
+
+
+def _revision(route: Route, revision: Revision, retry_at: float, eta: Mapping[str, float]) -> PublishedRevision:
+    seen, template = route.of(revision.name), revision.template
+    known = {route.revision, *(facts.revision for facts in route.revisions)}
+    failure = seen.failure if revision.name in known else ""
+    return PublishedRevision(
+        revision=revision.name,
+        task=template.task,
+        model=route.model,
+        source=_source(template),
+        context=template.context,
+        slots=template.slots,
+        adapters=tuple(name for name, _ in template.adapters),
         autoscaler=template.autoscaler,
-        revisions=tuple(RevisionSlots(name=name, slots=count) for name, count in sorted(slots.items())),
+        eta={phase: round(seconds, 1) for phase, seconds in eta.items()},
+        failure=failure,
+        retry_at=retry_at if failure else 0.0,
     )
 
 

@@ -74,6 +74,12 @@ def read(ingress: Object) -> Rules:
     )
 
 
+def own_splits(function: Key, hosts: Iterable[HostRule]) -> tuple[Split, ...]:
+    """Those of the function's own host: its tags have other hosts, or are chosen by a header."""
+    name = f"{function.name}.{function.namespace}"
+    return next((rule.splits for rule in hosts if name in rule.hosts and not rule.headers), ())
+
+
 def _tried(parts: Iterable[tuple[str, T]], make: Callable[[T, str], U], problems: list[str]) -> list[U]:
     """What can be made of the parts, each with where it is; one that cannot does not take the others with it."""
     made = []
