@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pilotlight.platform.kubernetes.pods import failure_of, status_of
+from pilotlight.platform.kubernetes.pods import failure_of, overdue, status_of
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaState, ReplicaStatus
 
 CREATED = "2026-01-01T00:00:00Z"
@@ -102,3 +102,22 @@ def test_a_pod_without_a_node_fails_after_a_while_and_says_what_it_waits_for_unt
     assert (waiting.state, waiting.message, waiting.endpoint) == (ReplicaState.STARTING, message, "")
     assert failed.state is ReplicaState.FAILED
     assert message in failed.message
+
+
+@pytest.mark.parametrize(
+    ("leaves", "served", "seconds", "verdict"),
+    [
+        (False, False, 1e6, False),
+        (True, False, 44.0, False),
+        (True, False, 46.0, True),
+        (True, True, 179.0, False),
+        (True, True, 181.0, True),
+    ],
+)
+def test_a_pod_that_does_not_hear_is_overdue_long_before_its_grace_period_ends(
+    leaves: bool, served: bool, seconds: float, verdict: bool
+) -> None:
+    found = pod(leaves=leaves)
+    found["metadata"]["deletionGracePeriodSeconds"] = 0
+
+    assert overdue(found, served, drain_seconds=120.0, now=T0 + seconds) is verdict

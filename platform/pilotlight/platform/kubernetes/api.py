@@ -157,9 +157,16 @@ class Api:
         content_type = MERGE_PATCH if isinstance(body, Mapping) else JSON_PATCH
         return self._json("PATCH", kind.path(namespace, name, subresource), {}, body, content_type)
 
-    def delete(self, kind: Kind, namespace: str, name: str, foreground: bool = False) -> None:
-        """It may be there for a while yet. `foreground`: only after what it owns. One that is gone is no error."""
-        body = {"propagationPolicy": "Foreground" if foreground else "Background"}
+    def delete(
+        self, kind: Kind, namespace: str, name: str, foreground: bool = False, grace_seconds: int | None = None
+    ) -> None:
+        """It may be there for a while yet; one that is gone is no error.
+
+        `foreground`: only after what it owns. `grace_seconds`: of a pod, None for its own.
+        """
+        body: dict[str, Any] = {"propagationPolicy": "Foreground" if foreground else "Background"}
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
         try:
             self._json("DELETE", kind.path(namespace, name), {}, body)
         except KubernetesError as error:

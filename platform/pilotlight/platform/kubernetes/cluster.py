@@ -21,7 +21,15 @@ from pilotlight.platform.kubernetes.api import Api
 from pilotlight.platform.kubernetes.errors import KubernetesError
 from pilotlight.platform.kubernetes.kinds import FUNCTION_LABEL, POD, Key, Object, annotations_of, condition, labels_of
 from pilotlight.platform.kubernetes.mirror import Mirror
-from pilotlight.platform.kubernetes.pods import USER_CONTAINER, failure_of, is_ready, leaves, seconds_of, status_of
+from pilotlight.platform.kubernetes.pods import (
+    USER_CONTAINER,
+    failure_of,
+    is_ready,
+    leaves,
+    overdue,
+    seconds_of,
+    status_of,
+)
 from pilotlight.platform.kubernetes.probing import Prober, Target
 from pilotlight.platform.values import ReplicaRecord
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaSpec, ReplicaState, ReplicaStatus
@@ -49,6 +57,8 @@ class Scaler(Protocol):
 class PodSettings:
     """How patient the cluster is."""
 
+    drain_seconds: float = 120.0
+    """What a pod's streams may take to end."""
     patience_seconds: float = 60.0
     """A pod that finds no node for so long has failed: a node autoscaler would have said by then that it adds one."""
 
@@ -78,6 +88,8 @@ class KubernetesCluster:
         self._prober = Prober(changed)
         self._pending: dict[str, RevisionId] = {}
         self._left: set[str] = set()
+        self._served: set[str] = set()
+        """Pods that have been ready."""
         self._wanted: Mapping[RevisionId, Wanted] | None = None
         self._poke = asyncio.Event()
 
@@ -86,6 +98,7 @@ class KubernetesCluster:
 
     async def observe(self, replicas: Sequence[ReplicaRecord]) -> Mapping[str, ReplicaStatus]:
         pods = self._pods.objects
+        self._served &= {key.name for key in pods}
         self._aim(pods)
         names = {record.id for record in replicas}
         free = {name: pod for name, pod in _by_name(pods).items() if name not in names and self._hopeful(pod)}
@@ -164,6 +177,17 @@ class KubernetesCluster:
                 if name in pods:
                     self._mark(pods[name])
         self._scaler.reconcile(wanted)
+        for pod in pods.values():
+            if overdue(pod, pod["metadata"]["name"] in self._served, self._settings.drain_seconds, self._clock.now()):
+                self._end(pod)
+
+    def _end(self, pod: Object) -> None:
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        log.warning("pod does not end by itself and is removed", pod=name)
+        try:
+            self._api.delete(POD, namespace, name, grace_seconds=0)
+        except KubernetesError as error:
+            log.warning("pod could not be removed", pod=name, error=str(error))
 
     def _mark(self, pod: Object) -> None:
         if leaves(pod) or annotations_of(pod).get(DELETION_COST) == LEAVES_FIRST:
@@ -209,8 +233,12 @@ class KubernetesCluster:
         return ReplicaStatus(record.id, record.revision, ReplicaState.STARTING, phases, message=refused)
 
     def _status(self, pod: Object) -> ReplicaStatus:
-        said = self._prober.said.get(pod["metadata"]["name"])
-        return status_of(pod, said, self._settings.patience_seconds, self._clock.now())
+        name = pod["metadata"]["name"]
+        said = self._prober.said.get(name)
+        status = status_of(pod, said, self._settings.patience_seconds, self._clock.now())
+        if status.state is ReplicaState.READY:
+            self._served.add(name)
+        return status
 
     def _hopeful(self, pod: Object) -> bool:
         return not leaves(pod) and not failure_of(pod, self._settings.patience_seconds, self._clock.now())

@@ -28,6 +28,10 @@ HOPELESS = frozenset(
 )
 """Reasons for which a container waits that do not go away by waiting."""
 MESSAGE_LIMIT = 600
+QUEUE_PROXY_SECONDS = 60.0
+"""Knative's queue-proxy waits for half of it before it passes on that the pod ends."""
+UNHEARD_SECONDS = 45.0
+"""What ends by itself without having served has done so by then."""
 
 
 def seconds_of(timestamp: str | None) -> float:
@@ -45,6 +49,25 @@ def address(pod: Object) -> str:
 def leaves(pod: Object) -> bool:
     """Whether it was told to end."""
     return "deletionTimestamp" in pod["metadata"]
+
+
+def overdue(pod: Object, served: bool, drain_seconds: float, now: float) -> bool:
+    """Whether a pod that was told to end should have done so long ago.
+
+    A container that is told before its process listens to signals does not hear it, and would keep its accelerator for
+    the whole of the grace period: as long as the longest request.
+
+    Args:
+        pod: As the API server has it.
+        served: Whether it has been ready: it may have streams to end.
+        drain_seconds: What those may take.
+        now: Unix time.
+    """
+    if not leaves(pod):
+        return False
+    metadata = pod["metadata"]
+    told = seconds_of(metadata["deletionTimestamp"]) - float(metadata.get("deletionGracePeriodSeconds") or 0)
+    return now - told > (drain_seconds + QUEUE_PROXY_SECONDS if served else UNHEARD_SECONDS)
 
 
 def is_ready(pod: Object) -> bool:
