@@ -47,7 +47,9 @@ def stream(cluster: Cluster, function: str) -> tuple[list[str], str, str]:
             if line.startswith(": "):
                 comments.append(line[2:])
             elif line.startswith("data: {"):
-                choice = json.loads(line[6:])["choices"]
+                event = json.loads(line[6:])
+                assert "error" not in event, event
+                choice = event["choices"]
                 text += choice[0]["delta"].get("content") or "" if choice else ""
     for comment in comments:
         if comment.startswith("pilotlight {"):

@@ -287,7 +287,23 @@ def test_in_a_cluster_the_pod_and_the_autoscaler_make_the_revision(desk: Desk) -
         names.append(applied.function.revision)
 
     assert names == ["chat-00001", "chat-00002", "chat-00003"]
-    assert [revision.template.pod for revision in desk.functions.revisions(CHAT)][2] == {"nodeSelector": {"pool": "a"}}
+    revisions = desk.functions.revisions(CHAT)
+    assert revisions[2].template.pod == {"nodeSelector": {"pool": "a"}}
+    assert any(reason.startswith("pod: limit of") for reason in revisions[0].reasons)
+
+
+def test_a_pods_limit_has_room_for_the_files_of_its_model(desk: Desk) -> None:
+    desk.push("s3://models/tiny:v1")
+    desk.apply(manifest())
+    here = desk.functions.revisions(CHAT)[0].template
+    deployer = Deployer(
+        desk.functions, desk.shelf, lambda: Machine(16 * GIB, 4), desk.clock, lambda: None, in_cluster=True
+    )
+
+    deployer.apply([manifest()], ADMIN)
+
+    in_pod = desk.functions.revisions(CHAT)[1].template
+    assert in_pod.memory_bytes == here.memory_bytes + here.weight_bytes
 
 
 def test_outside_of_clusters_a_pod_section_is_said_not_to_apply(desk: Desk) -> None:

@@ -56,8 +56,20 @@ def build(manifest: Manifest, shelf: Shelf, machine: Machine, caller: Caller, *,
 
 
 def _of_pods(manifest: Manifest, sized: Sized) -> Sized:
+    """A pod fetches its model itself, and what the kernel keeps of the files counts towards its limit.
+
+    The engine measures how much of the limit is free before it takes its KV cache, and fails without that room.
+    """
     pod = manifest.spec.pod.model_dump(mode="json", exclude_defaults=True)
-    return replace(sized, template=replace(sized.template, autoscaler=manifest.spec.scale.autoscaler, pod=pod))
+    files = sized.template.weight_bytes
+    template = replace(
+        sized.template,
+        memory_bytes=sized.template.memory_bytes + files,
+        autoscaler=manifest.spec.scale.autoscaler,
+        pod=pod,
+    )
+    reason = f"pod: limit of {_gib(template.memory_bytes)}, {_gib(files)} of it for the model's files"
+    return replace(sized, template=template, reasons=(*sized.reasons, reason) if files else sized.reasons)
 
 
 def _ignored(manifest: Manifest) -> Iterator[str]:

@@ -88,6 +88,8 @@ class KubernetesCluster:
         self._prober = Prober(changed)
         self._pending: dict[str, RevisionId] = {}
         self._left: set[str] = set()
+        self._failed: set[str] = set()
+        """Pods that are to go."""
         self._served: set[str] = set()
         """Pods that have been ready."""
         self._wanted: Mapping[RevisionId, Wanted] | None = None
@@ -98,10 +100,12 @@ class KubernetesCluster:
 
     async def observe(self, replicas: Sequence[ReplicaRecord]) -> Mapping[str, ReplicaStatus]:
         pods = self._pods.objects
-        self._served &= {key.name for key in pods}
+        there = {key.name for key in pods}
+        self._served &= there
+        self._failed &= there
         self._aim(pods)
         names = {record.id for record in replicas}
-        free = {name: pod for name, pod in _by_name(pods).items() if name not in names and self._hopeful(pod)}
+        free = {name: pod for name, pod in _by_name(pods).items() if name not in names and self._hopeful(name, pod)}
         found: dict[str, ReplicaStatus] = {}
         for record in replicas:
             status = self._look(record, pods, free)
@@ -111,7 +115,7 @@ class KubernetesCluster:
 
     async def found(self, known: Collection[str]) -> tuple[Found, ...]:
         pods = _by_name(self._pods.objects)
-        return tuple(_found(pod) for name, pod in pods.items() if name not in known and self._hopeful(pod))
+        return tuple(_found(pod) for name, pod in pods.items() if name not in known and self._hopeful(name, pod))
 
     def settle(self, wanted: Mapping[RevisionId, Wanted]) -> None:
         if wanted != self._wanted:
@@ -131,14 +135,14 @@ class KubernetesCluster:
             self._left.add(replica)
 
     async def forget(self, replica: str) -> None:
-        """One that has failed is deleted: its Deployment would restart it in place for ever."""
+        """One that has failed is deleted, once it is not counted any more: Kubernetes would restart it for ever."""
         self._pending.pop(replica, None)
         self._left.discard(replica)
         self._prober.forget(replica)
         pod = _by_name(self._pods.objects).get(replica)
         if pod is not None and not leaves(pod):
-            with suppress(KubernetesError):  # it is not ours any more; the count takes it away as well
-                await asyncio.to_thread(self._api.delete, POD, pod["metadata"]["namespace"], replica)
+            self._failed.add(replica)
+            self._poke.set()
 
     async def log(self, replica: str, tail: int, follow: bool) -> AsyncIterator[bytes]:
         pod = _by_name(self._pods.objects).get(replica)
@@ -177,15 +181,17 @@ class KubernetesCluster:
                 if name in pods:
                     self._mark(pods[name])
         self._scaler.reconcile(wanted)
-        for pod in pods.values():
-            if overdue(pod, pod["metadata"]["name"] in self._served, self._settings.drain_seconds, self._clock.now()):
+        for name, pod in pods.items():
+            if overdue(pod, name in self._served, self._settings.drain_seconds, self._clock.now()):
+                log.warning("pod does not end by itself and is removed", pod=name)
+                self._end(pod, grace_seconds=0)
+            elif name in self._failed and not leaves(pod):
                 self._end(pod)
 
-    def _end(self, pod: Object) -> None:
+    def _end(self, pod: Object, grace_seconds: int | None = None) -> None:
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        log.warning("pod does not end by itself and is removed", pod=name)
         try:
-            self._api.delete(POD, namespace, name, grace_seconds=0)
+            self._api.delete(POD, namespace, name, grace_seconds=grace_seconds)
         except KubernetesError as error:
             log.warning("pod could not be removed", pod=name, error=str(error))
 
@@ -240,7 +246,9 @@ class KubernetesCluster:
             self._served.add(name)
         return status
 
-    def _hopeful(self, pod: Object) -> bool:
+    def _hopeful(self, name: str, pod: Object) -> bool:
+        if name in self._failed:
+            return False
         return not leaves(pod) and not failure_of(pod, self._settings.patience_seconds, self._clock.now())
 
     def _aim(self, pods: Mapping[Key, Object]) -> None:
