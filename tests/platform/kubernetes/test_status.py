@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotlight.activator.values import FunctionId, RevisionFacts, Route
-from pilotlight.platform.kubernetes.publishing import covers
+from pilotlight.platform.kubernetes.publishing import covers, routed
 from pilotlight.platform.kubernetes.status import (
     CONDITIONS,
     GOOD,
@@ -79,6 +79,32 @@ def test_a_route_of_a_newer_operator_is_read() -> None:
 
     assert told is not None
     assert (told.slo_class, told.slots) == ("batch", 2)
+
+
+@pytest.mark.parametrize(
+    ("service", "problem", "verdict"),
+    [
+        (None, "", ("Unknown", "NoKnativeService")),
+        (None, "there is no ServiceAccount x", ("False", "ObjectsRefused")),
+        (("True", 2), "", ("True", "Routed")),
+        (("True", 1), "", ("Unknown", "Reconciling")),
+        (("False", 2), "", ("False", "RevisionFailed")),
+        (("True", 2), "deployments is forbidden", ("False", "ObjectsRefused")),
+    ],
+)
+def test_routed_is_knatives_verdict_unless_something_was_refused(
+    service: tuple[str, int] | None, problem: str, verdict: tuple[str, str]
+) -> None:
+    found = None
+    if service is not None:
+        status, seen = service
+        ready = {"type": "Ready", "status": status, **({"reason": "RevisionFailed"} if status == "False" else {})}
+        found = {"metadata": {"generation": 2}, "status": {"observedGeneration": seen, "conditions": [ready]}}
+
+    judged = routed(found, problem)
+
+    assert (judged.status, judged.reason) == verdict
+    assert not problem or judged.message == problem
 
 
 def test_every_revision_in_traffic_is_told_with_what_is_its_own() -> None:

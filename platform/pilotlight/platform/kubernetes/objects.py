@@ -20,16 +20,20 @@ from pilotlight.platform.kubernetes.kinds import (
     FUNCTION_LABEL,
     KNATIVE_SERVICE,
     SECRET,
+    SERVICE_ACCOUNT,
     Key,
     Object,
+    annotations_of,
     labels_of,
 )
 from pilotlight.platform.kubernetes.knative.service import (
+    S3_ANNOTATION,
     PodPlan,
     Timeouts,
     knative_service,
     revision_secret,
     service_change,
+    storage_secret_of,
 )
 from pilotlight.platform.kubernetes.mirror import Mirror
 from pilotlight.platform.values import Function, ReplicaRecord, Revision
@@ -95,9 +99,9 @@ class FunctionObjects:
             self._set_finalizers(key, found, [*(found["metadata"].get("finalizers") or ()), FINALIZER])
         if known is None:
             return
-        plan = self._plan(found, *known)
-        self._put_secret(plan)
         service = self._services.get(*key)
+        plan = self._plan(found, *known, service)
+        self._put_secret(plan)
         if service is None:
             self._create(knative_service(plan))
         elif labels_of(service).get(FUNCTION_LABEL) and (change := service_change(plan, service)):
@@ -122,7 +126,7 @@ class FunctionObjects:
             self._api.apply(SECRET, revision_secret(plan, self._settings.storage))
             self._secrets.add(mark)
 
-    def _plan(self, found: Object, function: Function, revision: Revision) -> PodPlan:
+    def _plan(self, found: Object, function: Function, revision: Revision, service: Object | None) -> PodPlan:
         template, settings = revision.template, self._settings
         devices = tuple(map(str, range(template.devices)))
         record = ReplicaRecord("", function.id, revision.name, 0.0, devices=devices)
@@ -133,7 +137,24 @@ class FunctionObjects:
             image=settings.simulated_image if template.kind == "simulated" else settings.runtime_image,
             environment=pod_environment(replica_spec(record, revision, settings.spec)),
             timeouts=settings.timeouts,
+            storage_secret=self._storage_secret(revision, service),
         )
+
+    def _storage_secret(self, revision: Revision, service: Object | None) -> str:
+        """As the revision was made with; a change of the account counts from the next revision on."""
+        namespace, account = revision.function.namespace, revision.template.pod.get("serviceAccountName")
+        if not account:
+            return ""
+        made = storage_secret_of(service, revision.name) if service is not None else None
+        if made is not None:
+            return made
+        try:
+            return annotations_of(self._api.get(SERVICE_ACCOUNT, namespace, str(account))).get(S3_ANNOTATION, "")
+        except NotFoundError as error:
+            text = (
+                f"there is no ServiceAccount {account} in {namespace}; make it, or change spec.pod.serviceAccountName"
+            )
+            raise InvalidError(error.doing, error.status, error.reason, text) from error
 
     def _take_down(self, key: Key, found: Object) -> None:
         """The object goes last: when nothing runs any more that was made for it."""

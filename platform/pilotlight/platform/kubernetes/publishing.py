@@ -180,7 +180,7 @@ class Publisher:
         return {
             "ModelVerified": outcome.verified if outcome else PENDING,
             "Sized": outcome.sized if outcome else PENDING,
-            "Routed": Judgement("False", "ObjectsRefused", seen.problem) if seen.problem else _routed(service),
+            "Routed": routed(service, seen.problem),
         }
 
 
@@ -190,8 +190,15 @@ def _lasting(route: Route) -> Route:
     return replace(route, replicas=(), start=None, retry_after_seconds=0.0, revisions=revisions)
 
 
-def _routed(service: Object | None) -> Judgement:
-    """Knative's own verdict on the Service: its revision is usable and its ingress is programmed."""
+def routed(service: Object | None, problem: str = "") -> Judgement:
+    """Knative's own verdict on the Service: its revision is usable and its ingress is programmed.
+
+    Args:
+        service: Of Knative.
+        problem: What could not be written for the function; it says more than what Knative makes of the rest.
+    """
+    if problem:
+        return Judgement("False", "ObjectsRefused", problem)
     if service is None:
         return Judgement("Unknown", "NoKnativeService", "the Knative Service is being made")
     if service.get("status", {}).get("observedGeneration") != service["metadata"]["generation"]:

@@ -57,7 +57,8 @@ class Pod(Part):
     """Where and as what a replica's pod runs; counts in clusters only."""
 
     service_account_name: _Name | None = None
-    """Service account of the pod; its token is not mounted."""
+    """Service account of the pod; its token is not mounted. Its annotation `pilotlight.dev/s3-secret` names a Secret
+    with S3 credentials that the pod has in place of the platform's."""
     image_pull_secrets: Annotated[tuple[_Name, ...], Field(strict=False, max_length=MOST_PULL_SECRETS)] = ()
     """Names of Secrets in the function's namespace with which images are pulled."""
     node_selector: Annotated[dict[_Key, _Value], Field(max_length=64)] = Field(default_factory=dict)

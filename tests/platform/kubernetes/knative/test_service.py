@@ -17,6 +17,7 @@ from pilotlight.platform.kubernetes.knative.service import (
     most_seconds,
     revision_secret,
     service_change,
+    storage_secret_of,
     unsuitable,
 )
 from pilotlight.platform.values import Policy
@@ -147,6 +148,24 @@ def test_the_key_is_in_the_secret_and_nowhere_in_the_service(plan_of: PlanOf) ->
     }
     assert container["envFrom"] == [{"secretRef": {"name": secret["metadata"]["name"]}}]
     assert "engine-key" not in str(knative_service(plan))
+
+
+def test_pods_with_credentials_of_their_own_never_see_the_platforms(plan_of: PlanOf) -> None:
+    storage = {"AWS_ACCESS_KEY_ID": "ours", "AWS_SECRET_ACCESS_KEY": "ours", "AWS_ENDPOINT_URL_S3": "https://s3"}
+    plan = replace(plan_of(), storage_secret="theirs")
+    secret, service = revision_secret(plan, storage), knative_service(plan)
+    (container,) = service["spec"]["template"]["spec"]["containers"]
+
+    assert secret["data"].keys() == {"AWS_ENDPOINT_URL_S3", "PILOTLIGHT_ENGINE_KEY"}
+    assert [each["secretRef"]["name"] for each in container["envFrom"]] == [secret["metadata"]["name"], "theirs"]
+
+
+@pytest.mark.parametrize("storage_secret", ["", "theirs"])
+def test_the_template_remembers_whose_credentials_its_pods_have(plan_of: PlanOf, storage_secret: str) -> None:
+    service = knative_service(replace(plan_of(number=1), storage_secret=storage_secret))
+
+    assert storage_secret_of(service, "chat-00001") == storage_secret
+    assert storage_secret_of(service, "chat-00002") is None
 
 
 def test_only_what_the_manifest_says_of_the_pod_is_said(plan_of: PlanOf) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pilotlight.platform.kubernetes.nodes import GPU
@@ -46,21 +46,21 @@ PLACEMENT = ("nodeSelector", "tolerations", "priorityClassName", "runtimeClassNa
 """Of the manifest's `spec.pod`; each needs its feature flag in Knative, so what is not given is not named."""
 
 
-def pod_spec(template: Template, image: str, environment: Mapping[str, str], secret: str) -> dict[str, Any]:
+def pod_spec(template: Template, image: str, environment: Mapping[str, str], secrets: Sequence[str]) -> dict[str, Any]:
     """The fields of a RevisionSpec that are a pod's.
 
     Args:
         template: Sizes, and the manifest's `spec.pod`.
         image: Where the manifest names none.
         environment: Of the container; not the names that Knative keeps for itself (PORT, K_*).
-        secret: Name of the Secret with more of it.
+        secrets: Names of the Secrets with more of it; of a name that is in several the last one counts.
     """
     given = template.pod
     names = given.get("imagePullSecrets")
     spec: dict[str, Any] = {
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
-        "containers": [_container(template, str(given.get("image") or image), environment, secret)],
+        "containers": [_container(template, str(given.get("image") or image), environment, secrets)],
         "volumes": _volumes(template),
     }
     if account := given.get("serviceAccountName"):
@@ -70,13 +70,15 @@ def pod_spec(template: Template, image: str, environment: Mapping[str, str], sec
     return spec | {name: given[name] for name in PLACEMENT if given.get(name)}
 
 
-def _container(template: Template, image: str, environment: Mapping[str, str], secret: str) -> dict[str, Any]:
+def _container(
+    template: Template, image: str, environment: Mapping[str, str], secrets: Sequence[str]
+) -> dict[str, Any]:
     return {
         "image": image,
         "command": list(COMMAND),
         "imagePullPolicy": "IfNotPresent",
         "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
-        "envFrom": [{"secretRef": {"name": secret}}],
+        "envFrom": [{"secretRef": {"name": name}} for name in secrets],
         "ports": [{"containerPort": ENGINE_PORT}],
         "readinessProbe": READINESS,
         "resources": _resources(template),

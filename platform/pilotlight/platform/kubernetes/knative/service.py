@@ -30,6 +30,9 @@ MOST_CONCURRENCY = 1000
 """Knative's own bound of what one pod takes at once, where it was not configured otherwise."""
 DEFAULT_MOST_SECONDS = 600
 """Of a Knative that was not configured otherwise."""
+S3_ANNOTATION = "pilotlight.dev/s3-secret"
+"""Annotation of a service account: the Secret, in its namespace, that its pods have their S3 credentials from."""
+CREDENTIALS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"})
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,55}[a-z0-9])?")
 """Of a Knative Service: a DNS label that begins with a letter, and leaves room for `-00001`."""
 
@@ -61,6 +64,8 @@ class PodPlan:
     environment: Mapping[str, str]
     """Of the container; secrets are in `revision_secret`."""
     timeouts: Timeouts = Timeouts()
+    storage_secret: str = ""
+    """Secret with the pods' own credentials of the model store; empty: they have the platform's."""
 
     @property
     def kpa(self) -> bool:
@@ -89,6 +94,15 @@ def most_seconds(defaults: Object | None) -> int:
 def secret_name(revision: str) -> str:
     """Of the Secret that a revision's pods have their environment from."""
     return f"{revision}-pilotlight"
+
+
+def storage_secret_of(service: Object, revision: str) -> str | None:
+    """`PodPlan.storage_secret` as a Service's template has it; None: the template is of another revision."""
+    if _template_name(service) != revision:
+        return None
+    (container,) = service["spec"]["template"]["spec"]["containers"]
+    sources = (each.get("secretRef", {}).get("name", "") for each in container.get("envFrom") or ())
+    return next((name for name in sources if name != secret_name(revision)), "")
 
 
 def knative_service(plan: PodPlan) -> dict[str, Any]:
@@ -129,7 +143,8 @@ def service_change(plan: PodPlan, current: Object) -> list[dict[str, Any]]:
 
 def revision_secret(plan: PodPlan, storage: Mapping[str, str]) -> dict[str, Any]:
     """What a revision's pods must not show: the engine key and, by AWS's names, how they reach the model store."""
-    values = {**storage, KEY_VARIABLE: plan.revision.engine_key}
+    ours = {name: value for name, value in storage.items() if not (plan.storage_secret and name in CREDENTIALS)}
+    values = {**ours, KEY_VARIABLE: plan.revision.engine_key}
     return {
         "apiVersion": SECRET.api_version,
         "kind": SECRET.kind,
@@ -163,9 +178,14 @@ def _template(plan: PodPlan) -> dict[str, Any]:
             "timeoutSeconds": request,
             # Knative's default for it is 300 s as soon as the other is longer.
             "responseStartTimeoutSeconds": min(timeouts.first_byte, request),
-            **pod_spec(template, plan.image, plan.environment, secret_name(plan.revision.name)),
+            **pod_spec(template, plan.image, plan.environment, _secrets(plan)),
         },
     }
+
+
+def _secrets(plan: PodPlan) -> tuple[str, ...]:
+    """What the function's owner gives overrides what we do."""
+    return tuple(filter(None, (secret_name(plan.revision.name), plan.storage_secret)))
 
 
 def _knative_scales(plan: PodPlan) -> dict[str, str]:
