@@ -83,7 +83,15 @@ def test_a_decoder_is_read_exactly(llama: Make) -> None:
             id="latent attention keeps one latent per layer",
         ),
         pytest.param(
-            {"model_type": "qwen3_next", "layer_types": ["linear_attention", "full_attention"] * 15},
+            {
+                "model_type": "qwen3_next",
+                "layer_types": ["linear_attention", "full_attention"] * 15,
+                "linear_conv_kernel_dim": 4,
+                "linear_num_key_heads": 4,
+                "linear_num_value_heads": 8,
+                "linear_key_head_dim": 32,
+                "linear_value_head_dim": 32,
+            },
             15 * 2 * 3 * 64 * 2,
             id="linear attention keeps no KV cache",
         ),

@@ -1,11 +1,14 @@
 """Pure sizing: model + machine + manifest -> engine configuration, capacity, expected start time, with reasons."""
 
-from pilotlight.recommender.errors import DoesNotFit, ModelMismatch, OptionRefused, RecommenderError
+from pilotlight.recommender.errors import BadConfig, DoesNotFit, ModelMismatch, OptionRefused, RecommenderError
 from pilotlight.recommender.eta import remaining, start_eta
-from pilotlight.recommender.facts import ModelFacts, Tensor, read_facts
+from pilotlight.recommender.facts import ModelFacts, Tensor, config_facts, read_facts
+from pilotlight.recommender.files import read_folder, read_header
+from pilotlight.recommender.parameters import count_parameters
 from pilotlight.recommender.sizing import Device, Machine, Sizing, SizingRequest, size
 
 __all__ = [
+    "BadConfig",
     "Device",
     "DoesNotFit",
     "Machine",
@@ -16,7 +19,11 @@ __all__ = [
     "Sizing",
     "SizingRequest",
     "Tensor",
+    "config_facts",
+    "count_parameters",
     "read_facts",
+    "read_folder",
+    "read_header",
     "remaining",
     "size",
     "start_eta",

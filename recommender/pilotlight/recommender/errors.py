@@ -45,3 +45,16 @@ class DoesNotFit(RecommenderError):  # noqa: N818 - a verdict, not a failure
         super().__init__(message)
         self.needed_bytes = needed_bytes
         self.available_bytes = available_bytes
+
+
+class BadConfig(RecommenderError):  # noqa: N818 - a verdict, not a failure
+    """A model's own files contradict themselves or lack what every model has.
+
+    Args:
+        field: The key of `config.json`, or the file.
+        message: The whole sentence.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field

@@ -1,7 +1,6 @@
-"""What sizing needs to know of a model, read from its `config.json` and its safetensors headers.
+"""What sizing needs to know of a model, read from its `config.json` and, where they are there, its tensors' headers.
 
-Decoders (llama, qwen, mistral, gemma, phi and whatever else uses Hugging Face's generic keys) and encoder embedders
-(BERT's family) are read exactly. Anything else gets a bounded estimate from its tensors, and says so in `estimates`.
+Families that `parameters` knows are read exactly. Anything else gets a bounded estimate, and says so in `estimates`.
 """
 
 from __future__ import annotations
@@ -10,42 +9,23 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pilotlight.recommender import _context, _parts
+from pilotlight.recommender._config import Config, model_type, number, text_config
+from pilotlight.recommender._families import family
+from pilotlight.recommender._parts import Tensor, WeightPart
 from pilotlight.recommender._units import FLOAT_WIDTHS, STORED_NAMES
+from pilotlight.recommender._weights import Kind
+from pilotlight.recommender.cache import CacheLayer, read_cache
 from pilotlight.recommender.consistency import check
+from pilotlight.recommender.errors import BadConfig
+from pilotlight.recommender.parameters import count_parameters, estimated
+from pilotlight.recommender.quantization import scheme
 
-_ALIASES = {  # GPT-2's and its descendants' names
-    "num_hidden_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads"),
-    "hidden_size": ("hidden_size", "n_embd", "d_model", "dim"),
-    "intermediate_size": ("intermediate_size", "n_inner", "ffn_dim", "hidden_dim"),
-}
-# The keys vLLM 0.32 takes a model's length from (ModelArchitectureConfig), with sentence-transformers' own first.
-_LENGTH_KEYS = (
-    "max_seq_length",
-    "max_position_embeddings",
-    "n_positions",
-    "max_seq_len",
-    "seq_length",
-    "model_max_length",
-    "max_sequence_length",
-    "seq_len",
-)
-# Rope types whose factor is already inside max_position_embeddings (vLLM 0.32, config/model.py).
-_SCALED_ROPES = frozenset({"default", "su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling"})
+__all__ = ["ModelFacts", "Tensor", "WeightPart", "config_facts", "read_facts"]
+
 _ENCODER_TYPES = frozenset(
     {"bert", "roberta", "xlm-roberta", "distilbert", "mpnet", "nomic_bert", "modernbert", "camembert", "electra"}
 )
-_DEFAULT_CONTEXT = 2048  # vLLM's, where a configuration names no length
-_LARGEST = 2**31  # of any number in a configuration: a tokenizer's "no limit" (1e30) must not become a size
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One tensor as its safetensors header states it."""
-
-    dtype: str  # safetensors' name: F32, BF16, I64, ...
-    shape: tuple[int, ...]
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -65,6 +45,7 @@ class ModelFacts:
     layers: int
     task: str  # "generate" | "embed": what the architecture is made for
     kv_values_per_token: int = 0
+    """Over all layers; those with a window count in full, states not at all."""
     kv_heads: int = 0
     heads: int = 0
     """Attention heads; 0: unknown."""
@@ -76,9 +57,46 @@ class ModelFacts:
     """Sees the whole prompt at once and keeps no KV cache."""
     estimates: tuple[str, ...] = field(default=())
     """What had to be guessed, one sentence each; empty: everything was read."""
+    active_parameters: int = 0
+    """That one token passes: of a mixture's experts only the chosen. 0: not known."""
+    parts: tuple[WeightPart, ...] = ()
+    cache: tuple[CacheLayer, ...] = ()
+    """What each layer keeps of a sequence."""
+
+    @property
+    def parameters_by_kind(self) -> dict[Kind, int]:
+        counts: Counter[Kind] = Counter()
+        for part in self.parts:
+            counts[part.kind] += part.parameters
+        return {kind: count for kind, count in counts.items() if count}
+
+    @property
+    def parameters_by_dtype(self) -> dict[str, int]:
+        """By safetensors' names of number formats."""
+        counts: Counter[str] = Counter()
+        for part in self.parts:
+            counts[part.dtype] += part.parameters
+        return {dtype: count for dtype, count in counts.items() if count}
+
+    @property
+    def state_values(self) -> int:
+        """Values that one sequence keeps whatever its length, over all layers: state spaces and convolutions."""
+        return sum(layer.convolution + layer.recurrent for layer in self.cache)
+
+    def rank_weight_bytes(self, ranks: int, width: int | None = None) -> int:
+        """Weights on each of `ranks` tensor-parallel ranks.
+
+        Args:
+            ranks: Tensor-parallel size.
+            width: Bytes of a plain number in the engine; None: as stored. Quantised values stay as they are.
+        """
+        if self.parts:
+            return sum(part.rank_bytes(ranks, self.kv_heads, width) for part in self.parts)
+        whole = self.weight_bytes if self.quantized or width is None else self.parameters * width
+        return -(-whole // ranks)
 
 
-def read_facts(config: Mapping[str, object], tensors: Mapping[str, Tensor]) -> ModelFacts:
+def read_facts(config: Config, tensors: Mapping[str, Tensor]) -> ModelFacts:
     """Read a model's numbers.
 
     Args:
@@ -87,46 +105,86 @@ def read_facts(config: Mapping[str, object], tensors: Mapping[str, Tensor]) -> M
 
     Raises:
         ModelMismatch: The tensors contradict the configuration: shapes, layers, vocabulary, a missing output head.
+        BadConfig: A known family's configuration lacks a dimension, or its heads contradict each other.
     """
-    text = _text_config(config)
-    quantized = "quantization_config" in config
-    architecture = _architecture(config)
-    encoder = str(text.get("model_type", "")) in _ENCODER_TYPES
+    text = text_config(config)
+    quantized = scheme(config) is not None
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    check(text, shapes, quantized=quantized, decoder=architecture.endswith("ForCausalLM"))
+    check(text, shapes, quantized=quantized, decoder=_architecture(config).endswith("ForCausalLM"))
     estimates: list[str] = []
+    hidden = number(text, "hidden_size") or _guess_hidden(shapes, estimates)
+    layers = number(text, "num_hidden_layers") or _guess_layers(shapes, estimates)
     dtype, width = _stored_format(tensors)
-    hidden = _number(text, "hidden_size") or _guess_hidden(shapes, estimates)
-    layers = _number(text, "num_hidden_layers") or _guess_layers(shapes, estimates)
-    kv_heads, values = (0, 0) if encoder else _kv_values(text, hidden, layers, estimates)
+    return _facts(config, _parts.of_tensors(config, tensors), hidden, layers, dtype, width, estimates)
+
+
+def config_facts(config: Config) -> ModelFacts:
+    """The same from `config.json` alone, as a checkpoint would have them.
+
+    Raises:
+        BadConfig: A dimension is missing without which nothing can be counted, or heads contradict each other.
+    """
+    text, estimates = text_config(config), []
+    parts = _parts.of_config(config)
+    if estimated(config):
+        estimates.append(_bounds(config))
+    packing = scheme(config)
+    if packing is not None:
+        estimates.append(f"weights: the configuration's {packing.name} at {packing.value_bytes * 8:.3g} bits a value")
+    plain = next((part for part in parts if part.dtype in STORED_NAMES), None)
+    name = plain.dtype if plain else "BF16"
+    hidden, layers = number(text, "hidden_size") or 0, number(text, "num_hidden_layers") or 0
+    return _facts(config, parts, hidden, layers, STORED_NAMES[name], min(FLOAT_WIDTHS[name], 4), estimates)
+
+
+def _facts(
+    config: Config,
+    parts: tuple[WeightPart, ...],
+    hidden: int,
+    layers: int,
+    dtype: str,
+    width: int,
+    estimates: list[str],
+) -> ModelFacts:
+    text, architecture = text_config(config), _architecture(config)
+    encoder = model_type(text) in _ENCODER_TYPES
+    cache = () if encoder else _cache(text, hidden, layers, estimates)
+    values = sum(layer.heads * layer.values for layer in cache)
+    parameters = sum(part.parameters for part in parts)
     return ModelFacts(
         architecture=architecture,
-        weight_bytes=sum(tensor.bytes for tensor in tensors.values()),
-        parameters=_parameters(config, tensors, quantized=quantized),
+        weight_bytes=sum(part.bytes for part in parts),
+        parameters=parameters,
         kv_bytes_per_token=values * width,
-        context=_context(text, estimates),
-        vocabulary=_number(text, "vocab_size") or 0,
+        context=_context.context(text, estimates),
+        vocabulary=number(text, "vocab_size") or 0,
         hidden_size=hidden,
         layers=layers,
         task="embed" if encoder or _is_pooler(architecture) else "generate",
         kv_values_per_token=values,
-        kv_heads=kv_heads,
-        heads=_number(text, "num_attention_heads") or 0,
-        intermediate_size=_number(text, "intermediate_size") or 4 * hidden,
+        kv_heads=max((layer.heads for layer in cache), default=0),
+        heads=number(text, "num_attention_heads") or 0,
+        intermediate_size=number(text, "intermediate_size") or 4 * hidden,
         dtype=dtype,
-        quantized=quantized,
+        quantized=scheme(config) is not None,
         encoder=encoder,
         estimates=tuple(estimates),
+        active_parameters=parameters - _idle(text, parts),
+        parts=parts,
+        cache=cache,
     )
 
 
-def _text_config(config: Mapping[str, object]) -> Mapping[str, object]:
-    """The language model's part: multimodal configurations nest it."""
-    nested = config.get("text_config")
-    return {**config, **nested} if isinstance(nested, Mapping) else config
+def _idle(text: Config, parts: tuple[WeightPart, ...]) -> int:
+    """Parameters of the experts that a token does not pass."""
+    experts = sum(part.parameters for part in parts if part.kind == "experts")
+    count, chosen = number(text, "num_experts"), number(text, "num_experts_per_tok")
+    if not experts or not count or not chosen:
+        return 0
+    return experts - int(experts * min(count, chosen) // count)
 
 
-def _architecture(config: Mapping[str, object]) -> str:
+def _architecture(config: Config) -> str:
     names = config.get("architectures")
     if isinstance(names, list | tuple) and names:
         return str(names[0])
@@ -136,14 +194,6 @@ def _architecture(config: Mapping[str, object]) -> str:
 def _is_pooler(architecture: str) -> bool:
     """Without a language model's head; GPT-2's name ends alike but has one."""
     return architecture.endswith(("Model", "ForMaskedLM")) and not architecture.endswith("LMHeadModel")
-
-
-def _number(config: Mapping[str, object], key: str) -> int | None:
-    for name in _ALIASES.get(key, (key,)):
-        value = config.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST:
-            return value
-    return None
 
 
 def _stored_format(tensors: Mapping[str, Tensor]) -> tuple[str, int]:
@@ -157,69 +207,23 @@ def _stored_format(tensors: Mapping[str, Tensor]) -> tuple[str, int]:
     return STORED_NAMES[name], min(FLOAT_WIDTHS[name], 4)
 
 
-def _parameters(config: Mapping[str, object], tensors: Mapping[str, Tensor], *, quantized: bool) -> int:
-    plain = sum(
-        tensor.bytes // FLOAT_WIDTHS[tensor.dtype] for tensor in tensors.values() if tensor.dtype in FLOAT_WIDTHS
+def _cache(text: Config, hidden: int, layers: int, estimates: list[str]) -> tuple[CacheLayer, ...]:
+    try:
+        return read_cache(text)
+    except BadConfig as error:
+        if family(text) is not None:
+            raise
+        estimates.append(f"KV cache: every layer counts as full width, because {error}")
+        return (CacheLayer("full", 1, 2 * hidden),) * layers
+
+
+def _bounds(config: Config) -> str:
+    counted = count_parameters(config)
+    total, widened = sum(counted.values()), counted.get("mlp", 0) + counted.get("experts", 0)
+    return (
+        f"parameters: {_architecture(config)} is not a family whose layers are known, so those of Llama's block with"
+        f" these dimensions; between {total - widened // 3:,} (two feed-forward matrices) and {total:,} (three)"
     )
-    if not quantized:
-        return plain
-    scheme = config.get("quantization_config")
-    bits = scheme.get("bits", 8) if isinstance(scheme, Mapping) else 8
-    packed = sum(tensor.bytes for tensor in tensors.values() if tensor.dtype not in FLOAT_WIDTHS)
-    return plain + packed * 8 // (bits if isinstance(bits, int) and bits > 0 else 8)
-
-
-def _kv_values(text: Mapping[str, object], hidden: int, layers: int, estimates: list[str]) -> tuple[int, int]:
-    """KV heads and cached values per token over all layers.
-
-    Sliding-window layers count in full: an upper bound, and true wherever the engine's hybrid cache manager is off.
-    """
-    latent, rope = _number(text, "kv_lora_rank"), _number(text, "qk_rope_head_dim")
-    if latent and rope:  # multi-head latent attention keeps one latent per layer, whatever the heads
-        return 1, layers * (latent + rope)
-    heads = _number(text, "num_attention_heads")
-    attending = _attending_layers(text, layers)
-    if heads is None:
-        estimates.append("KV cache: the configuration names no attention heads, so every layer counts as full width")
-        return 1, attending * 2 * hidden
-    kv_heads = _number(text, "num_key_value_heads") or (1 if text.get("multi_query") is True else heads)
-    head_size = _number(text, "head_dim") or max(1, hidden // heads)
-    return kv_heads, attending * 2 * kv_heads * head_size
-
-
-def _attending_layers(text: Mapping[str, object], layers: int) -> int:
-    kinds = text.get("layer_types")
-    if isinstance(kinds, list | tuple) and len(kinds) == layers:
-        return sum(str(kind) not in ("linear_attention", "mamba", "conv") for kind in kinds)
-    return layers
-
-
-def _context(text: Mapping[str, object], estimates: list[str]) -> int:
-    lengths = [length for key in _LENGTH_KEYS if (length := _number(text, key))]
-    if not lengths:
-        estimates.append(f"context: the configuration names no length, so {_DEFAULT_CONTEXT} tokens as vLLM assumes")
-        return _DEFAULT_CONTEXT
-    context = min(lengths)
-    if str(text.get("model_type", "")) in ("roberta", "xlm-roberta", "camembert") and not _number(
-        text, "max_seq_length"
-    ):
-        # These count positions from the padding token's number onwards.
-        padding = text.get("pad_token_id", 1)
-        context -= (padding if isinstance(padding, int) else 1) + 1
-    return max(1, _scaled(text, context))
-
-
-def _scaled(text: Mapping[str, object], context: int) -> int:
-    rope = text.get("rope_scaling") or text.get("rope_parameters")
-    if not isinstance(rope, Mapping) or "gemma3" in str(text.get("model_type", "")):
-        return context
-    kind = str(rope.get("rope_type", rope.get("type", "default")))
-    if kind == "longrope":
-        return _number(text, "original_max_position_embeddings") or context
-    factor = rope.get("factor")
-    if kind in _SCALED_ROPES or not isinstance(factor, int | float) or not 0 < factor <= _LARGEST:
-        return context
-    return min(_LARGEST, int(context * factor))
 
 
 def _guess_hidden(shapes: Mapping[str, tuple[int, ...]], estimates: list[str]) -> int:
