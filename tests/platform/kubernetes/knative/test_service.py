@@ -63,6 +63,7 @@ def test_our_class_starts_at_zero_and_leaves_the_cap_to_the_activator(plan_of: P
         "autoscaling.knative.dev/class": "pilotlight.dev",
         "autoscaling.knative.dev/initial-scale": "0",
         "serving.knative.dev/progress-deadline": "1800s",
+        "features.knative.dev/http-full-duplex": "Enabled",
     }
     assert found["spec"]["containerConcurrency"] == 0
 
@@ -76,6 +77,7 @@ def test_knatives_class_has_bounds_and_keeps_its_activator_in_the_path(plan_of: 
         "class": "kpa.autoscaling.knative.dev",
         "initial-scale": "0",
         "progress-deadline": "1800s",
+        "http-full-duplex": "Enabled",
         "min-scale": "1",
         "max-scale": "3",
         "target": "1000",

@@ -15,6 +15,8 @@ TARGET = "autoscaling.knative.dev/target"
 BURST_CAPACITY = "autoscaling.knative.dev/target-burst-capacity"
 RETENTION = "autoscaling.knative.dev/scale-to-zero-pod-retention-period"
 PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
+FULL_DUPLEX = "features.knative.dev/http-full-duplex"
+"""Without it queue-proxy now and then closes its connection to the engine when an answer begins, and breaks it off."""
 
 INGRESS_CLASS = "networking.knative.dev/ingress.class"
 OUR_INGRESS_CLASS = "pilotlight.ingress.networking.knative.dev"

@@ -169,6 +169,7 @@ def _template(plan: PodPlan) -> dict[str, Any]:
             "annotations": {
                 names.INITIAL_SCALE: "0",
                 names.PROGRESS_DEADLINE: f"{timeouts.progress}s",
+                names.FULL_DUPLEX: "Enabled",
                 **(_knative_scales(plan) if plan.kpa else {names.CLASS: names.OUR_CLASS}),
             },
         },
