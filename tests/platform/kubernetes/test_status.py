@@ -19,6 +19,7 @@ from pilotlight.platform.kubernetes.status import (
     conditions,
     published,
     read_published,
+    read_refused,
     ready,
 )
 from pilotlight.platform.values import Revision, Template
@@ -105,6 +106,28 @@ def test_routed_is_knatives_verdict_unless_something_was_refused(
 
     assert (judged.status, judged.reason) == verdict
     assert not problem or judged.message == problem
+
+
+def test_a_revision_that_cannot_be_made_is_told_with_its_own_reason() -> None:
+    made = {"type": "ConfigurationsReady", "status": "False", "reason": "RevisionFailed", "message": "no such image"}
+    whole = {"type": "Ready", "status": "False", "reason": "RevisionMissing", "message": "no ready Revision"}
+    service = {"metadata": {"generation": 1}, "status": {"observedGeneration": 1, "conditions": [whole, made]}}
+
+    assert routed(service) == Judgement("False", "RevisionFailed", "no such image")
+
+
+def test_callers_of_a_function_that_was_refused_are_told_why() -> None:
+    function = {"metadata": {"name": "chat"}, "spec": {}, "status": {"conditions": [{"type": "Ready", **vars(BAD)}]}}
+
+    told = read_refused(function, now=100.0)
+
+    assert told is not None
+    assert (told.failure, told.retry_at > 100.0) == (BAD.message, True)
+
+
+@pytest.mark.parametrize("status", [{}, {"conditions": [{"type": "Ready", **vars(PENDING)}]}])
+def test_of_a_function_that_may_be_taken_yet_nothing_is_told(status: Any) -> None:
+    assert read_refused({"metadata": {"name": "chat"}, "spec": {}, "status": status}, now=100.0) is None
 
 
 def test_every_revision_in_traffic_is_told_with_what_is_its_own() -> None:

@@ -58,11 +58,16 @@ class Services:
     """Bring the ledger's rows into the database, so that a reader finds what has just ended."""
     demand: Callable[[], Mapping[FunctionId, Demand]]
     clock: Clock
+    refusal: Callable[[FunctionId], str] = lambda _: ""
+    """Why a function that somebody has declared was not taken; empty: nobody has, or it was."""
 
     def visible(self, caller: Caller, function: FunctionId) -> Function:
         """Raises MissingError, also for what this key may not see: it must not learn that it is there."""
-        found = self.functions.get(function) if sees(caller, function) else None
+        seen = sees(caller, function)
+        found = self.functions.get(function) if seen else None
         if found is None:
+            if seen and (refusal := self.refusal(function)):
+                raise MissingError(f"{function} is declared, but cannot be served: {refusal}")
             raise MissingError(f"there is no function {function}")
         return found
 

@@ -19,7 +19,7 @@ from pilotlight.platform.kubernetes.kinds import Key, Object
 from pilotlight.platform.kubernetes.knative.reading import IngressRules
 from pilotlight.platform.kubernetes.mirror import Mirror
 from pilotlight.platform.kubernetes.probing import Prober, Target
-from pilotlight.platform.kubernetes.status import read_published
+from pilotlight.platform.kubernetes.status import read_published, read_refused
 
 GATHER_SECONDS = 0.01
 """Changes that come within it are applied together; part of every cold start."""
@@ -99,7 +99,7 @@ class Router:
     def _view(
         self, key: Key, function: Object, found: Mapping[Key, list[Endpoint]], hosts: tuple[HostRule, ...]
     ) -> View | None:
-        told = read_published(function)
+        told = read_published(function) or read_refused(function, self._clock.now())
         if told is None or "deletionTimestamp" in function["metadata"]:
             return None
         name = FunctionId(*key)

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import structlog
-from pilotlight.platform.manifest.objects import from_object
 
 from pilotlight.activator.values import Caller, Clock, FunctionId
 from pilotlight.platform.control.deploying import Deployer
@@ -20,6 +19,7 @@ from pilotlight.platform.database.functions import Functions
 from pilotlight.platform.kubernetes.kinds import Key, Object
 from pilotlight.platform.kubernetes.status import GOOD, PENDING, Judgement
 from pilotlight.platform.manifest import ManifestError
+from pilotlight.platform.manifest.objects import from_object
 
 CALLER = "kubernetes"
 """The key that audit rows of `kubectl apply` carry; the API server has let its user in."""
@@ -42,6 +42,10 @@ class Outcome:
     failures: int = 0
     retry_at: float = 0.0
     """Monotonic; 0: it is done."""
+
+    @property
+    def judgements(self) -> tuple[Judgement, Judgement]:
+        return self.verified, self.sized
 
     @property
     def done(self) -> bool:

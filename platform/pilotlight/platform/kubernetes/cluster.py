@@ -76,8 +76,13 @@ class KubernetesCluster:
         changed: Callable[[], None],
         clock: Clock,
         settings: PodSettings,
+        blocked: Callable[[RevisionId], str] = lambda _: "",
     ) -> None:
-        """`changed` is called in the event loop when a starting pod has said something new."""
+        """
+        Args:
+            changed: Called in the event loop when a starting pod has said something new.
+            blocked: Why the cluster makes no pods of a revision at all, one sentence; empty: it does.
+        """
         self._api = api
         self._pods = pods
         self._deployments = deployments
@@ -85,6 +90,7 @@ class KubernetesCluster:
         self._engine_key = engine_key
         self._clock = clock
         self._settings = settings
+        self._blocked = blocked
         self._prober = Prober(changed)
         self._pending: dict[str, RevisionId] = {}
         self._left: set[str] = set()
@@ -224,11 +230,13 @@ class KubernetesCluster:
     def _without_pod(self, record: ReplicaRecord) -> ReplicaStatus:
         """Asked for, and not there yet: Kubernetes says so when it must not make the pod."""
         namespace = record.function.namespace
-        mine = (
+        mine = [
             found
             for key, found in self._deployments.objects.items()
             if key.namespace == namespace and labels_of(found).get(REVISION_LABEL) == record.revision
-        )
+        ]
+        if not mine and (blocked := self._blocked(RevisionId(record.function, record.revision))):
+            return ReplicaStatus(record.id, record.revision, ReplicaState.FAILED, message=blocked)
         refused = next(
             (c["message"] for d in mine if (c := condition(d, "ReplicaFailure")).get("status") == "True"), ""
         )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from time import sleep
 
-from pilotlight.platform.manifest.objects import to_object
-
 from pilotlight.activator.values import Caller, Clock, FunctionId
 from pilotlight.platform.control.deploying import Applied, check_manages
 from pilotlight.platform.control.errors import MissingError, RefusedError, UnavailableError
@@ -16,6 +14,7 @@ from pilotlight.platform.kubernetes.applying import Outcome
 from pilotlight.platform.kubernetes.errors import InvalidError, KubernetesError, NotFoundError
 from pilotlight.platform.kubernetes.kinds import FUNCTION, Key, Object, key_of
 from pilotlight.platform.manifest import Function as Manifest
+from pilotlight.platform.manifest.objects import to_object
 
 WAIT_SECONDS = 30.0
 """Resolving a model takes less than a second; a store that hangs is said to."""
@@ -46,7 +45,7 @@ class ObjectDeployer:
     def delete(self, function: FunctionId, caller: Caller) -> None:
         """Raises MissingError, ForbiddenError, UnavailableError."""
         check_manages(caller, function)
-        if self._functions.get(function) is None:
+        if self._functions.get(function) is None and self._outcome(Key(*function)) is None:
             raise MissingError(f"there is no function {function}")
         try:
             self._api.delete(FUNCTION, *function)
@@ -81,7 +80,7 @@ class ObjectDeployer:
         )
 
     def _applied(self, key: Key, outcome: Outcome, existed: bool) -> Applied:
-        for judgement in (outcome.verified, outcome.sized):
+        for judgement in outcome.judgements:
             if judgement.status == "False":
                 raise RefusedError(judgement.message)
         function = self._functions.get(FunctionId(*key))

@@ -15,6 +15,7 @@ from pilotlight.platform.api.metrics import registry as fleet_metrics
 from pilotlight.platform.api.registry import model_routes
 from pilotlight.platform.api.services import Services
 from pilotlight.platform.clock import SystemClock
+from pilotlight.platform.control.cluster import RevisionId
 from pilotlight.platform.control.controller import Controller, LoopSettings, Stores
 from pilotlight.platform.control.deploying import Deployer
 from pilotlight.platform.control.specs import SpecSettings
@@ -32,7 +33,7 @@ from pilotlight.platform.kubernetes.cluster import KubernetesCluster, PodSetting
 from pilotlight.platform.kubernetes.deploying import ObjectDeployer
 from pilotlight.platform.kubernetes.errors import KubernetesError
 from pilotlight.platform.kubernetes.events import Events, ToldRecords
-from pilotlight.platform.kubernetes.kinds import CONFIG_MAP, Key, Object
+from pilotlight.platform.kubernetes.kinds import CONFIG_MAP, Key, Object, condition
 from pilotlight.platform.kubernetes.knative.autoscaler import Autoscaler, Sources
 from pilotlight.platform.kubernetes.knative.ingress import Ingresses
 from pilotlight.platform.kubernetes.knative.kpa import KnativeBounds
@@ -113,6 +114,7 @@ class Leader:
             self._news,
             self.clock,
             PodSettings(settings.drain_seconds, settings.patience_seconds),
+            self._blocked,
         )
         self.ingresses = Ingresses(api, self.mirrors.ingresses, self.clock, _activator(settings.namespace))
         self.objects = FunctionObjects(
@@ -223,6 +225,17 @@ class Leader:
     def _problem(self, function: FunctionId, revisions: Collection[str]) -> str:
         return self.objects.problems.get(Key(*function)) or self.scaler.problem(function.namespace, revisions)
 
+    def _blocked(self, at: RevisionId) -> str:
+        revision = self.mirrors.revisions.get(at.function.namespace, at.name)
+        if revision is None:
+            return self.objects.problems.get(Key(*at.function), "")
+        verdict = condition(revision, "Ready")
+        return verdict.get("message", "") if verdict.get("status") == "False" else ""
+
+    def _refusal(self, function: FunctionId) -> str:
+        outcome = self.applier.outcomes.get(Key(*function))
+        return next((each.message for each in outcome.judgements if each.status == "False"), "") if outcome else ""
+
     def _shared(self) -> Mapping[FunctionId, Collection[str]]:
         return {FunctionId(*key): revisions for key, revisions in self._rules.shared().items()}
 
@@ -265,6 +278,7 @@ class Leader:
             settle=lambda: None,
             demand=self.hub.demand,
             clock=self.clock,
+            refusal=self._refusal,
         )
         secret = upload_secret(self.settings.master_key.get_secret_value())
         registries = (fleet_metrics(lambda: self.controller.known),)

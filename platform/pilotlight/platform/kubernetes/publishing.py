@@ -203,7 +203,9 @@ def routed(service: Object | None, problem: str = "") -> Judgement:
         return Judgement("Unknown", "NoKnativeService", "the Knative Service is being made")
     if service.get("status", {}).get("observedGeneration") != service["metadata"]["generation"]:
         return Judgement("Unknown", "Reconciling", "Knative has not taken up the Service yet")
-    found = condition(service, "Ready")
+    # Of a revision that cannot be made Ready only says that there is none; why is told beside it.
+    made = condition(service, "ConfigurationsReady")
+    found = made if made.get("status") == "False" else condition(service, "Ready")
     reason = found.get("reason") or ("Routed" if found.get("status") == "True" else "Reconciling")
     return Judgement(found.get("status", "Unknown"), reason, found.get("message", ""))
 

@@ -11,13 +11,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from pilotlight.activator.values import Route
-from pilotlight.platform.kubernetes.kinds import Object
+from pilotlight.platform.kubernetes.kinds import Object, condition
 from pilotlight.platform.manifest.references import RegistryReference, parse_reference
 from pilotlight.platform.values import Revision, Template
 
 CONDITIONS = ("ModelVerified", "Sized", "Routed")
 """What Ready is made of, in the order in which they come about."""
 MESSAGE_LIMIT = 1024
+REFUSED_SECONDS = 30.0
+"""After which callers of a function that was refused may try again."""
 
 
 class _Part(BaseModel):
@@ -135,6 +137,28 @@ def read_published(function: Object) -> Published | None:
         return Published.model_validate(function.get("status", {}).get("route"))
     except ValidationError:
         return None
+
+
+def read_refused(function: Object, now: float) -> Published | None:
+    """What is told of a Function object that was never taken: nothing but why. None: it may be yet.
+
+    Args:
+        function: Without a route in its status.
+        now: Unix time.
+    """
+    verdict = condition(function, "Ready")
+    if verdict.get("status") != "False":
+        return None
+    return Published(
+        revision="",
+        task=str(function["spec"].get("task", "generate")),
+        model=function["metadata"]["name"],
+        source="",
+        context=1,
+        slots=1,
+        failure=verdict.get("message") or "it was refused",
+        retry_at=now + REFUSED_SECONDS,
+    )
 
 
 def _source(template: Template) -> str:
