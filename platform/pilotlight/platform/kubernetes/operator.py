@@ -32,6 +32,7 @@ LEASE = "pilotlight-operator"
 LEADER_LABEL = "pilotlight.dev/leader"
 """On the pod that leads; the Service `pilotlight-control` goes to it."""
 RETRY_SECONDS = 2.0
+LABEL_SECONDS = 30.0
 RENEW_SECONDS = 3600.0
 """Between two looks at the certificates."""
 
@@ -70,7 +71,8 @@ class Operator:
             _from_thread(loop, self._lost.set),
         )
         try:
-            await self._label(None)
+            with suppress(KubernetesError):  # of an earlier life in the same pod; who leads is labelled anew
+                await self._label(None)
             election.start()
             if await _first(self._won, self._ended) is self._won:
                 await self._lead()
@@ -86,13 +88,10 @@ class Operator:
         listener = _listen(self._settings.host, self._settings.control_port)
         server = link_server(leader.app(), server_context(self._settings.state / "tls"))
         work = asyncio.create_task(self._work(leader, server, listener))
+        over = asyncio.create_task(_first(self._lost, self._ended))
         try:
-            await self._label("true")
             self._state = "leads"
-            await asyncio.wait(
-                [work, *map(asyncio.create_task, (self._lost.wait(), self._ended.wait()))],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait([work, over], return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 work.result()
             if self._lost.is_set():
@@ -102,21 +101,27 @@ class Operator:
             with suppress(KubernetesError):
                 await self._label(None)
             work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            over.cancel()
+            await asyncio.gather(work, over, return_exceptions=True)
+            listener.close()
             await leader.close()
 
     async def _begun(self) -> Leader | None:
         """A leader with everything read; what it needs may be away for a while. None: told to end before."""
         while not self._ended.is_set() and not self._lost.is_set():
+            leader: Leader | None = None
             try:
                 await asyncio.to_thread(self._trust.refresh)
                 leader = await asyncio.to_thread(Leader, self._settings, self._api)
                 await leader.start(asyncio.get_running_loop())
-                return leader
             except (DatabaseError, KubernetesError) as error:
                 self._state = f"waits: {error}"
                 log.error("cannot lead yet", error=str(error))
+                if leader is not None:
+                    await leader.close()
                 await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return leader
         return None
 
     async def _work(self, leader: Leader, server: LinkServer, listener: socket.socket) -> None:
@@ -124,6 +129,17 @@ class Operator:
             tasks.create_task(leader.run())
             tasks.create_task(server.serve(sockets=[listener]))
             tasks.create_task(self._renew())
+            tasks.create_task(self._keep_label())
+
+    async def _keep_label(self) -> None:
+        """Until the API server takes it, and again should somebody remove it."""
+        while True:
+            try:
+                await self._label("true")
+                await asyncio.sleep(LABEL_SECONDS)
+            except KubernetesError as error:
+                log.error("cannot be found as leader yet", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _renew(self) -> None:
         while True:
