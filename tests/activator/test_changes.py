@@ -26,6 +26,8 @@ class Follower:
         known = {function: demand for function, demand in self.copy.items() if demand is not None}
         assert busy(known) == busy(dict(self._stage.activator.demand()))
         assert self._stage.activator.changes() == {}
+        waiting = {function: demand for function, demand in self._stage.activator.demand().items() if demand.queued}
+        assert self._stage.activator.waiting() == waiting
         return self.copy.get(CHAT)
 
 

@@ -64,6 +64,10 @@ class Activator:
         """Every function's work in hand."""
         return self._fleet.demand()
 
+    def waiting(self) -> Mapping[FunctionId, Demand]:
+        """The work in hand of functions that requests wait for; the others cost nothing."""
+        return self._fleet.waiting()
+
     def changes(self) -> Mapping[FunctionId, Demand | None]:
         """The demand of what has changed since the last call, None for what is gone; costs nothing at rest.
 

@@ -68,6 +68,10 @@ class Fleet:
     def demand(self) -> dict[FunctionId, Demand]:
         return {function: state.demand() for function, state in self._functions.items()}
 
+    def waiting(self) -> dict[FunctionId, Demand]:
+        """The demand of functions that requests wait for; costs nothing for the others."""
+        return {name: self._functions[name].demand() for name in self._waiting if name in self._functions}
+
     def changes(self) -> dict[FunctionId, Demand | None]:
         """The demand of every function whose work has changed since the last call; None: it is gone."""
         touched, self._touched = self._touched, set()

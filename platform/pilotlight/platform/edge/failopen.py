@@ -11,11 +11,16 @@ from pilotlight.activator.values import Clock, Demand, FunctionId
 from pilotlight.platform.control.cluster import RevisionId
 from pilotlight.platform.edge.views import View
 from pilotlight.platform.kubernetes.api import Api
-from pilotlight.platform.kubernetes.errors import KubernetesError
+from pilotlight.platform.kubernetes.errors import InvalidError, KubernetesError
 from pilotlight.platform.kubernetes.kinds import DEPLOYMENT, Key
 from pilotlight.platform.kubernetes.knative.names import deployment_name
 
 LOOK_SECONDS = 1.0
+FROM_ZERO_TO_ONE = [
+    # The API server leaves a count of zero out of a scale.
+    {"op": "test", "path": "/spec", "value": {}},
+    {"op": "add", "path": "/spec/replicas", "value": 1},
+]
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +58,7 @@ class FailOpen:
         clock: Clock,
         patience: float,
     ) -> None:
-        """`silent`: how long the operator has not answered, seconds."""
+        """`demand`: of functions that requests wait for; `silent`: how long the operator has not answered, seconds."""
         self._api = api
         self._views = views
         self._demand = demand
@@ -69,28 +74,28 @@ class FailOpen:
             await self.look()
 
     async def look(self) -> None:
+        """Start what is stranded just now, each revision once in as long as the patience lasts."""
         now, views = self._clock.monotonic(), self._views()
-        held = [RevisionId(name, revision) for name, demand in self._demand().items() for revision in waiting(demand)]
-        self._since = {at: self._since.get(at, now) for at in held}
-        for at in held:
-            view = views.get(at.function)
-            if view is None:
-                continue
-            if view.endpoints.get(at.name):
-                self._since[at] = now
-            elif stranded(view, at.name, now - self._since[at], self._silent(), self._patience):
-                self._since[at] = now  # the next try after as long again
-                await asyncio.to_thread(self._start, Key(at.function.namespace, at.name))
+        held = {
+            RevisionId(name, revision): view
+            for name, demand in self._demand().items()
+            if (view := views.get(name)) is not None
+            for revision in waiting(demand)
+        }
+        self._since = {at: self._since.get(at, now) for at, view in held.items() if not view.endpoints.get(at.name)}
+        silent = self._silent()
+        due = [
+            at for at, since in self._since.items() if stranded(held[at], at.name, now - since, silent, self._patience)
+        ]
+        self._since |= dict.fromkeys(due, now)
+        await asyncio.gather(*(asyncio.to_thread(self._start, Key(at.function.namespace, at.name)) for at in due))
 
     def _start(self, revision: Key) -> None:
         """From zero to one; a Deployment that has replicas already is left as it is."""
-        name = deployment_name(revision.name)
-        body = [
-            {"op": "test", "path": "/spec/replicas", "value": 0},
-            {"op": "replace", "path": "/spec/replicas", "value": 1},
-        ]
         try:
-            self._api.patch(DEPLOYMENT, revision.namespace, name, body, "scale")
+            self._api.patch(DEPLOYMENT, revision.namespace, deployment_name(revision.name), FROM_ZERO_TO_ONE, "scale")
             log.warning("first replica started without the operator", revision=str(revision))
+        except InvalidError:
+            log.info("a replica was asked for already", revision=str(revision))
         except KubernetesError as error:
             log.warning("no replica could be started without the operator", revision=str(revision), error=str(error))

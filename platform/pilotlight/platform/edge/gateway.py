@@ -86,7 +86,7 @@ class Gateway:
         self._fail_open = FailOpen(
             api,
             lambda: self._router.views,
-            self._activator.demand,
+            self._activator.waiting,
             lambda: self._reporter.silent_seconds,
             clock,
             settings.fail_open_seconds,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import structlog
 
@@ -20,6 +21,17 @@ RETRY_SECONDS = 0.5
 RETRY_MOST_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
+
+
+class Objects(Protocol):
+    """What is read of a mirror."""
+
+    @property
+    def objects(self) -> Mapping[Key, Object]:
+        """All of them, as they are now."""
+
+    def get(self, namespace: str, name: str) -> Object | None:
+        """None: there is none such."""
 
 
 class Mirror:
