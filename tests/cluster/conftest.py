@@ -13,7 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class Cluster:
 
     api: Api
     url: str
-    key: str
+    key: str = field(repr=False)
     control_image: str
 
     @property

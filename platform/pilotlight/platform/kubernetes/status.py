@@ -18,6 +18,8 @@ from pilotlight.platform.values import Revision, Template
 CONDITIONS = ("ModelVerified", "Sized", "Routed")
 """What Ready is made of, in the order in which they come about."""
 MESSAGE_LIMIT = 1024
+UNKNOWN_CONTEXT = 10**9
+"""No request is too long for a function of which nothing is known."""
 REFUSED_SECONDS = 30.0
 """After which callers of a function that was refused may try again."""
 
@@ -154,7 +156,7 @@ def read_refused(function: Object, now: float) -> Published | None:
         task=str(function["spec"].get("task", "generate")),
         model=function["metadata"]["name"],
         source="",
-        context=1,
+        context=UNKNOWN_CONTEXT,
         slots=1,
         failure=verdict.get("message") or "it was refused",
         retry_at=now + REFUSED_SECONDS,
