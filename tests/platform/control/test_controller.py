@@ -194,6 +194,17 @@ async def test_a_restart_adopts_what_lives_and_ends_what_nobody_knows(stage: Sta
     assert [replica.id for replica in stage.traffic.routes[CHAT].replicas] == [name]
 
 
+async def test_whoever_asks_is_served_even_before_the_demand_is_known(stage: Stage, template: Template) -> None:
+    stage.deploy(template)
+    await stage.loop.round()
+    del stage.traffic.work[CHAT]
+
+    stage.loop.wake(CHAT)
+    await stage.loop.round()
+
+    assert [call[0] for call in stage.cluster.calls] == ["start"]
+
+
 async def test_a_replica_that_others_started_is_taken_in(stage: Stage, template: Template) -> None:
     stage.deploy(template)
     await stage.loop.round()

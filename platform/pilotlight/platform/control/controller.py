@@ -41,6 +41,8 @@ ASK_AGAIN_SECONDS = 5.0
 CATCH_UP_SECONDS = 10.0
 """A round takes milliseconds; whoever waits for one longer is told so rather than held."""
 
+NOTHING_KNOWN = Demand(0, 0, 0, 0.0)
+
 log = structlog.get_logger(__name__)
 
 
@@ -255,6 +257,8 @@ class Controller:
         """The function's own, and those of the revisions beside it."""
         function, memory = self.known.functions[name], self.known.memory[name]
         apart = {revision.name: each for revision, each in self.known.beside.items() if revision.function == name}
+        if demand is None and woken:
+            demand = NOTHING_KNOWN  # but that somebody asks, which must not wait until everybody has reported
         own, others = loads(demand, woken, apart) if demand is not None else (None, {})
         policy = beside_policy(function.policy)
         return FunctionView(name, self.known.revisions[name, function.revision], function.policy, own, memory.state), [
