@@ -25,6 +25,8 @@ LEASE_SECONDS = 15
 RENEW_SECONDS = 10.0
 """A leader that could not renew for so long stops leading, well before another one may begin."""
 RETRY_SECONDS = 2.0
+GUARD_SECONDS = 0.25
+"""Between two looks at how old the last renewal is."""
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +49,10 @@ def free(seen: Sighting | None, me: str, now: float) -> bool:
 
 
 class Election:
-    """Runs in a thread of its own. `lost` is called once, when leading has ended against our will."""
+    """Runs in threads of its own. `lost` is called once, when leading has ended against our will.
+
+    One thread renews, another one looks at the clock: a call that hangs may take longer than the lease.
+    """
 
     def __init__(
         self,
@@ -67,8 +72,11 @@ class Election:
         self._lost = lost
         self._seen: Sighting | None = None
         self._renewed_at: float | None = None
+        self._lock = threading.Lock()
+        """So that a lease is not renewed and lost at once."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="election", daemon=True)
+        self._guard = threading.Thread(target=self._watch, name="election guard", daemon=True)
 
     @property
     def leads(self) -> bool:
@@ -76,15 +84,19 @@ class Election:
 
     def start(self) -> None:
         self._thread.start()
+        self._guard.start()
 
     def close(self) -> None:
         """Let go of the lease, so that another one need not wait for it to run out."""
         self._ended.set()
         self._thread.join(timeout=RETRY_SECONDS + 5.0)
-        if not self.leads:
+        if self._seen is None or self._seen.holder != self._identity:
             return
+        # Guarded: a process that slept for long would write over the name of whoever leads by now.
+        metadata = {"resourceVersion": self._seen.version}
+        spec = {"holderIdentity": "", "leaseDurationSeconds": 1}
         try:
-            self._api.patch(LEASE, *self._where, {"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}})
+            self._api.patch(LEASE, *self._where, {"metadata": metadata, "spec": spec})
         except KubernetesError as error:
             log.warning("lease could not be let go of", error=str(error))
 
@@ -96,23 +108,38 @@ class Election:
                 log.warning("lease could not be read or written", error=str(error))
             except Exception:  # without this thread nobody would ever lead
                 log.exception("election failed; it is tried again")
-            if self._renewed_at is not None and self._clock.monotonic() - self._renewed_at > RENEW_SECONDS:
-                self._renewed_at = None
-                log.error("lease lost", identity=self._identity)
-                self._lost()
-                return
             self._ended.wait(RETRY_SECONDS)
+
+    def _watch(self) -> None:
+        while not self._ended.wait(GUARD_SECONDS):
+            renewed_at = self._renewed_at
+            if renewed_at is not None and self._clock.monotonic() - renewed_at > RENEW_SECONDS:
+                self._lose(renewed_at)
+
+    def _lose(self, renewed_at: float | None) -> None:
+        """Unless it was renewed meanwhile."""
+        with self._lock:
+            if renewed_at is None or self._renewed_at != renewed_at or self._ended.is_set():
+                return
+            self._renewed_at = None
+            self._ended.set()
+        log.error("lease lost", identity=self._identity)
+        self._lost()
 
     def _step(self) -> None:
         self._look()
         if not free(self._seen, self._identity, self._clock.monotonic()):
+            self._lose(self._renewed_at)  # somebody has taken it while we slept
             return
         begun = self._clock.monotonic()  # the lease counts from before the write, not after a slow answer
         try:
             self._write()
         except (ConflictError, NotFoundError):
             return  # another one was faster; the next look shows who
-        first, self._renewed_at = self._renewed_at is None, begun
+        with self._lock:
+            if self._ended.is_set():
+                return  # too late; what was written is let go of, or runs out
+            first, self._renewed_at = self._renewed_at is None, begun
         if first:
             log.info("leads", identity=self._identity)
             self._won()
@@ -142,10 +169,9 @@ class Election:
             spec["acquireTime"] = now
         metadata: Mapping[str, Any] = {"namespace": namespace, "name": name}
         if self._seen is None:
-            self._api.create(
-                LEASE, {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata, "spec": spec}
-            )
-            return
-        guarded = {"metadata": {"resourceVersion": self._seen.version}, "spec": spec}
-        written = self._api.patch(LEASE, namespace, name, guarded)
+            body = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata, "spec": spec}
+            written = self._api.create(LEASE, body)
+        else:
+            guarded = {"metadata": {"resourceVersion": self._seen.version}, "spec": spec}
+            written = self._api.patch(LEASE, namespace, name, guarded)
         self._seen = Sighting(self._identity, written["metadata"]["resourceVersion"], self._clock.monotonic())

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from pilotlight.platform.clock import SystemClock
 from pilotlight.platform.database.connection import DatabaseError
+from pilotlight.platform.keys import SecretError
 from pilotlight.platform.kubernetes.api import Api
 from pilotlight.platform.kubernetes.election import Election
 from pilotlight.platform.kubernetes.errors import KubernetesError, NotFoundError
@@ -25,6 +26,7 @@ from pilotlight.platform.kubernetes.kinds import POD
 from pilotlight.platform.kubernetes.leader import Leader
 from pilotlight.platform.kubernetes.settings import OperatorSettings
 from pilotlight.platform.kubernetes.trust import Trust
+from pilotlight.platform.link.certificates import CertificateError
 from pilotlight.platform.link.server import LinkServer, link_server
 from pilotlight.platform.link.tls import server_context
 
@@ -98,11 +100,12 @@ class Operator:
                 raise LostError
         finally:
             self._state = "ends"
-            with suppress(KubernetesError):
-                await self._label(None)
+            # First: the API server may be what is away, and another one leads soon.
             work.cancel()
             over.cancel()
             await asyncio.gather(work, over, return_exceptions=True)
+            with suppress(KubernetesError):
+                await self._label(None)
             listener.close()
             await leader.close()
 
@@ -114,7 +117,7 @@ class Operator:
                 await asyncio.to_thread(self._trust.refresh)
                 leader = await asyncio.to_thread(Leader, self._settings, self._api)
                 await leader.start(asyncio.get_running_loop())
-            except (DatabaseError, KubernetesError) as error:
+            except (CertificateError, DatabaseError, KubernetesError, SecretError) as error:
                 self._state = f"waits: {error}"
                 log.error("cannot lead yet", error=str(error))
                 if leader is not None:
@@ -146,7 +149,7 @@ class Operator:
             await asyncio.sleep(RENEW_SECONDS)
             try:
                 await asyncio.to_thread(self._trust.refresh)
-            except KubernetesError as error:
+            except (CertificateError, KubernetesError) as error:
                 log.error("certificates could not be looked at", error=str(error))
 
     async def _label(self, value: str | None) -> None:
