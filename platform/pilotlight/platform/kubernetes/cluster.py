@@ -20,7 +20,7 @@ from pilotlight.platform.control.cluster import Found, RevisionId, Wanted
 from pilotlight.platform.kubernetes.api import Api
 from pilotlight.platform.kubernetes.errors import KubernetesError
 from pilotlight.platform.kubernetes.kinds import FUNCTION_LABEL, POD, Key, Object, annotations_of, condition, labels_of
-from pilotlight.platform.kubernetes.mirror import Mirror
+from pilotlight.platform.kubernetes.mirror import Objects
 from pilotlight.platform.kubernetes.pods import (
     USER_CONTAINER,
     failure_of,
@@ -69,8 +69,8 @@ class KubernetesCluster:
     def __init__(
         self,
         api: Api,
-        pods: Mirror,
-        deployments: Mirror,
+        pods: Objects,
+        deployments: Objects,
         scaler: Scaler,
         engine_key: Callable[[str, str], str],
         changed: Callable[[], None],
@@ -238,7 +238,7 @@ class KubernetesCluster:
         if not mine and (blocked := self._blocked(RevisionId(record.function, record.revision))):
             return ReplicaStatus(record.id, record.revision, ReplicaState.FAILED, message=blocked)
         refused = next(
-            (c["message"] for d in mine if (c := condition(d, "ReplicaFailure")).get("status") == "True"), ""
+            (c.get("message", "") for d in mine if (c := condition(d, "ReplicaFailure")).get("status") == "True"), ""
         )
         phases = (PhaseReport(Phase.SCHEDULE, record.created_at, detail=refused),)
         waited = self._clock.now() - record.created_at
@@ -263,7 +263,7 @@ class KubernetesCluster:
         targets = {
             key.name: Target(pod["status"]["podIP"], self._engine_key(key.namespace, labels_of(pod)[REVISION_LABEL]))
             for key, pod in pods.items()
-            if pod["status"].get("podIP") and not is_ready(pod) and not leaves(pod)
+            if REVISION_LABEL in labels_of(pod) and pod["status"].get("podIP") and not is_ready(pod) and not leaves(pod)
         }
         self._prober.aim(targets)
 

@@ -12,7 +12,7 @@ from pilotlight.platform.kubernetes.kinds import Key
 from pilotlight.platform.kubernetes.knative.autoscaler import Autoscaler
 from pilotlight.platform.kubernetes.knative.kpa import Bounds, KnativeBounds
 from pilotlight.platform.kubernetes.knative.scaling import Wanted
-from pilotlight.platform.kubernetes.mirror import Mirror
+from pilotlight.platform.kubernetes.mirror import Objects
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 class KnativeScaler:
     """Blocking; `problems` says what could not be written, by revision."""
 
-    def __init__(self, autoscaler: Autoscaler, bounds: KnativeBounds, autoscalers: Mirror) -> None:
+    def __init__(self, autoscaler: Autoscaler, bounds: KnativeBounds, autoscalers: Objects) -> None:
         self._autoscaler = autoscaler
         self._bounds = bounds
         self._autoscalers = autoscalers
