@@ -94,7 +94,8 @@ class Applier:
     def _apply(self, key: Key, found: Object) -> Outcome:
         metadata = found["metadata"]
         before = self.outcomes.get(key)
-        failures = before.failures if before and before.generation == metadata["generation"] else 0
+        same = before is not None and (before.uid, before.generation) == (metadata["uid"], metadata["generation"])
+        failures = before.failures if before is not None and same else 0
         verified, sized = self._judge(key, found)
         if sized is GOOD:
             return Outcome(metadata["uid"], metadata["generation"], verified, sized)
