@@ -35,7 +35,7 @@ from pilotlight.platform.kubernetes.knative.service import (
     service_change,
     storage_secret_of,
 )
-from pilotlight.platform.kubernetes.mirror import Mirror
+from pilotlight.platform.kubernetes.mirror import Objects
 from pilotlight.platform.values import Function, ReplicaRecord, Revision
 from pilotlight.runtime.podspec import pod_environment
 
@@ -61,7 +61,7 @@ class ObjectSettings:
 class FunctionObjects:
     """`problems` says what could not be done for a function, in words."""
 
-    def __init__(self, api: Api, services: Mirror, pods: Mirror, settings: ObjectSettings) -> None:
+    def __init__(self, api: Api, services: Objects, pods: Objects, settings: ObjectSettings) -> None:
         self._api = api
         self._services = services
         self._pods = pods
@@ -112,7 +112,10 @@ class FunctionObjects:
         try:
             self._api.create(KNATIVE_SERVICE, service)
         except ConflictError as error:
-            name = service["metadata"]["name"]
+            namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+            named = f"metadata.name={name}"
+            if self._api.list(KNATIVE_SERVICE, namespace, labels=FUNCTION_LABEL, fields=named).items:
+                raise  # it is ours, and so new that the mirror does not have it yet
             raise InvalidError(
                 error.doing,
                 error.status,
