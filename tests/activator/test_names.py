@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pilotlight.activator.errors import RefusedError
 from pilotlight.activator.names import Directory
+from pilotlight.activator.traffic import HostRule
 from pilotlight.activator.values import Caller, FunctionId, Route
 
 
@@ -110,3 +113,17 @@ def test_every_listed_name_resolves_to_its_function() -> None:
     for caller in (ALICE, ADMIN, NARROW):
         for name, route in DIRECTORY.listed(caller):
             assert DIRECTORY.resolve(name, caller).route is route
+
+
+@pytest.mark.parametrize("hosts", [(), (HostRule(("chat.example",)),)])
+def test_one_that_replaces_another_tells_of_its_own_routes_only(hosts: tuple[HostRule, ...]) -> None:
+    fresh = {name: replace(route, model="newer", hosts=hosts) for name, route in ROUTES.items()}
+    one_less = {name: route for name, route in fresh.items() if name != FunctionId("team-b", "chat")}
+
+    newer = DIRECTORY.updated(fresh)
+    after = newer.updated(one_less)
+
+    assert newer.resolve("team-a/chat", ALICE).model == "newer"
+    assert newer.at_host("chat.example") == Directory(fresh).at_host("chat.example")
+    assert after.resolve("chat", ADMIN).route.function == FunctionId("team-a", "chat")
+    assert after.at_host("chat.example") == Directory(one_less).at_host("chat.example")

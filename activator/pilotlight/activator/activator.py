@@ -16,7 +16,6 @@ from pilotlight.activator.forwarding import Upstream
 from pilotlight.activator.hands import Hands
 from pilotlight.activator.lengths import Lengths
 from pilotlight.activator.metrics import Metrics
-from pilotlight.activator.names import Directory
 from pilotlight.activator.serving import Serving
 from pilotlight.activator.settings import Settings
 from pilotlight.activator.values import Authenticator, Clock, Demand, FunctionId, Meter, Route, Waker
@@ -55,7 +54,7 @@ class Activator:
 
     def apply(self, routes: Mapping[FunctionId, Route]) -> None:
         """All functions as they are now; releases what can be released. Call it in the event loop of `app`."""
-        self.app.directory = Directory(dict(routes))
+        self.app.directory = self.app.directory.updated(dict(routes))
         self._fleet.apply(routes)
         for route in routes.values():
             self._lengths.prepare(route)

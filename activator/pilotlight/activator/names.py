@@ -6,6 +6,7 @@ Names of functions that a caller may not call are never told.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -30,14 +31,20 @@ class Target:
 
 
 class Directory:
-    """The functions by every name they answer to; built anew whenever the routes change."""
+    """The functions by every name they answer to; made anew whenever the routes change."""
 
     def __init__(self, routes: Mapping[FunctionId, Route]) -> None:
         self.routes = routes
-        self._by_name: dict[str, list[Route]] = {}
-        for function in sorted(routes):
-            self._by_name.setdefault(function.name, []).append(routes[function])
+        self._by_name = _by_name(routes)
         self._by_host = _by_host(routes)
+
+    def updated(self, routes: Mapping[FunctionId, Route]) -> Directory:
+        """One of these routes; while no name changes, the indexes are used on."""
+        if not _same_names(self.routes, routes):
+            return Directory(routes)
+        same = copy(self)
+        same.routes = routes
+        return same
 
     def listed(self, caller: Caller) -> list[tuple[str, Route]]:
         """Every name shown to this caller by `/v1/models`: the bare one where it is unambiguous, else the full one."""
@@ -95,7 +102,7 @@ class Directory:
         return [route] if route is not None and caller.may_call(route.function) else []
 
     def _by_bare_name(self, name: str, caller: Caller) -> list[Route]:
-        return [route for route in self._by_name.get(name, ()) if caller.may_call(route.function)]
+        return [self.routes[function] for function in self._by_name.get(name, ()) if caller.may_call(function)]
 
     def _callable(self, caller: Caller) -> list[Route]:
         return [self.routes[function] for function in sorted(self.routes) if caller.may_call(function)]
@@ -115,6 +122,19 @@ class Directory:
         names += [str(route.function) for route in self._callable(caller)]
         close = get_close_matches(model, names, n=1) or get_close_matches(model.partition(":")[0], names, n=1)
         return close[0] if close else None
+
+
+def _same_names(before: Mapping[FunctionId, Route], after: Mapping[FunctionId, Route]) -> bool:
+    return before.keys() == after.keys() and all(
+        route is after[function] or route.hosts == after[function].hosts for function, route in before.items()
+    )
+
+
+def _by_name(routes: Iterable[FunctionId]) -> dict[str, list[FunctionId]]:
+    found: dict[str, list[FunctionId]] = {}
+    for function in sorted(routes):
+        found.setdefault(function.name, []).append(function)
+    return found
 
 
 def _by_host(routes: Mapping[FunctionId, Route]) -> dict[str, tuple[FunctionId, list[HostRule]]]:

@@ -11,12 +11,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+def is_hot(path: str) -> bool:
+    """Whether a path is the activator's on every host."""
+    return path.startswith(("/v1/", "/f/")) or path in ("/v1", "/f")
+
+
 def dispatcher(activator: App, control: App) -> App:
     """`/v1/...` and `/f/...` go to the activator, everything else to the control API."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "")
-        hot = scope["type"] == "http" and (path.startswith(("/v1/", "/f/")) or path in ("/v1", "/f"))
+        hot = scope["type"] == "http" and is_hot(scope["path"])
         await (activator if hot else control)(scope, receive, send)
 
     return app

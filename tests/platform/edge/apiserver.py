@@ -101,7 +101,7 @@ class ApiServer:
         """Until it goes away."""
         while self._here:
             with self._news:
-                while self._here and len(self._events) == version:
+                while len(self._events) == version and self._here:
                     self._news.wait()
                 fresh, version = self._events[version:], len(self._events)
             yield from (event for where, event in fresh if where == path)

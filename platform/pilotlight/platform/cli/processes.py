@@ -47,5 +47,5 @@ def activator() -> None:
         uvloop.run(serve(read(ActivatorSettings)))
     except SettingsError as error:
         raise CommandError(str(error), code=REFUSED) from error
-    except KubernetesError as error:
+    except (KubernetesError, OSError) as error:
         raise CommandError(str(error)) from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import structlog
 
@@ -16,7 +17,7 @@ from pilotlight.platform.kubernetes.kinds import DEPLOYMENT, Key
 from pilotlight.platform.kubernetes.knative.names import deployment_name
 
 LOOK_SECONDS = 1.0
-FROM_ZERO_TO_ONE = [
+FROM_ZERO_TO_ONE: Sequence[Mapping[str, Any]] = [
     # The API server leaves a count of zero out of a scale.
     {"op": "test", "path": "/spec", "value": {}},
     {"op": "add", "path": "/spec/replicas", "value": 1},

@@ -42,14 +42,18 @@ class Tokenizers:
             self._threads.submit(self._fetch, source)
         return None
 
+    def awaits(self, source: str) -> bool:
+        """Whether `folder` is to be asked again: its answer is not the last one."""
+        return bool(source) and source not in self._folders
+
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _fetch(self, source: str) -> None:
         try:
             found = self._shelf.tokenizer(self._shelf.find(parse_reference(source), EVERYTHING))
-        except PlatformError as error:
-            log.warning("no tokenizer; the engine checks lengths", model=source, error=error.message)
+        except (PlatformError, OSError) as error:
+            log.warning("no tokenizer yet; the engine checks lengths", model=source, error=str(error))
             return
         self._folders[source] = Path(found) if found else None
         self._arrived()
