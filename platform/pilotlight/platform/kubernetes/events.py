@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -16,6 +18,10 @@ from pilotlight.platform.kubernetes.status import timestamp
 from pilotlight.platform.values import DecisionRecord
 
 MESSAGE_LIMIT = 1024
+NAME_LIMIT = 40
+"""Of the function's name, characters that an event's name begins with."""
+WAITING = 1000
+"""Events that wait to be written at most; of more the newest are not told."""
 COMPONENT = "pilotlight-operator"
 TROUBLE = frozenset({"back_off", "no_room"})
 """Reasons that Kubernetes shows as a warning."""
@@ -24,33 +30,49 @@ log = structlog.get_logger(__name__)
 
 
 class Events:
-    """Blocking; an event that cannot be written is logged and forgotten: the decision itself is in the database."""
+    """Written in a thread of their own: the control loop must not wait for an API server that is away.
+
+    An event that cannot be written is logged and forgotten: the decision itself is in the database.
+    """
 
     def __init__(self, api: Api, find: Callable[[str, str], Object | None]) -> None:
         """`find` gives a Function object by namespace and name."""
         self._api = api
         self._find = find
+        self._room = threading.BoundedSemaphore(WAITING)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="events")
 
     def decided(self, record: DecisionRecord) -> None:
-        kind = "Warning" if record.reason in TROUBLE else "Normal"
-        text = f"{record.desired} replicas: {record.sentence}"
-        self.tell(record.function.namespace, record.function.name, kind, _camel(record.reason), text, record.at)
-
-    def tell(self, namespace: str, name: str, kind: str, reason: str, message: str, at: float) -> None:
-        """`kind`: Normal or Warning."""
-        function = self._find(namespace, name)
+        """Returns at once."""
+        function = self._find(*record.function)
         if function is None:
             return
+        if not self._room.acquire(blocking=False):
+            log.warning("too many events wait; this one is not told", function=str(record.function))
+            return
+        kind = "Warning" if record.reason in TROUBLE else "Normal"
+        text = f"{record.desired} replicas: {record.sentence}"
+        self._thread.submit(self._write, event(function, kind, _camel(record.reason), text, record.at))
+
+    def close(self) -> None:
+        """What still waits is not told."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _write(self, told: Object) -> None:
         try:
-            self._api.create(EVENT, event(function, kind, reason, message, at))
+            self._api.create(EVENT, told)
         except ConflictError:
             pass  # told already
         except KubernetesError as error:
-            log.warning("event could not be written", function=f"{namespace}/{name}", reason=reason, error=str(error))
+            log.warning("event could not be written", name=told["metadata"]["name"], error=str(error))
+        except Exception:
+            log.exception("event could not be written", name=told["metadata"]["name"])
+        finally:
+            self._room.release()
 
 
 def event(function: Object, kind: str, reason: str, message: str, at: float) -> Object:
-    """The same words in the same second are the same event."""
+    """The same words in the same second are the same event; `kind`: Normal or Warning."""
     metadata = function["metadata"]
     identity = hashlib.sha256(f"{metadata['uid']} {reason} {message} {at:.0f}".encode()).hexdigest()[:16]
     return {
@@ -58,7 +80,7 @@ def event(function: Object, kind: str, reason: str, message: str, at: float) -> 
         "kind": EVENT.kind,
         "metadata": {
             "namespace": metadata["namespace"],
-            "name": f"{metadata['name'][:40]}.{identity}",
+            "name": f"{metadata['name'][:NAME_LIMIT].rstrip('-')}.{identity}",
             "labels": dict(MANAGED_BY),
         },
         "involvedObject": {

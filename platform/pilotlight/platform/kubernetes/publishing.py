@@ -20,7 +20,7 @@ from pilotlight.platform.kubernetes.api import Api
 from pilotlight.platform.kubernetes.applying import Outcome
 from pilotlight.platform.kubernetes.errors import ConflictError, KubernetesError, NotFoundError
 from pilotlight.platform.kubernetes.kinds import FUNCTION, Key, Object, condition
-from pilotlight.platform.kubernetes.mirror import Mirror
+from pilotlight.platform.kubernetes.mirror import Objects
 from pilotlight.platform.kubernetes.status import PENDING, Judgement, conditions, published, ready
 from pilotlight.runtime.spec import ReplicaState
 
@@ -54,8 +54,8 @@ class Publisher:
     def __init__(
         self,
         api: Api,
-        functions: Mirror,
-        services: Mirror,
+        functions: Objects,
+        services: Objects,
         outcome: Callable[[Key], Outcome | None],
         demand: Callable[[], Mapping[FunctionId, Demand]],
         clock: Clock,
@@ -97,6 +97,9 @@ class Publisher:
     def demand(self) -> Mapping[FunctionId, Demand]:
         return self._demand()
 
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     async def run(self) -> None:
         """Until cancelled; what could not be written is written the next time."""
         while True:
@@ -111,15 +114,21 @@ class Publisher:
         objects, services = self._functions.objects, self._services.objects
         for key in self._written.keys() - objects.keys():
             del self._written[key]
-        loop = asyncio.get_running_loop()
         writes = []
         for key, found in objects.items():
-            service = services.get(key)
-            look = self._seen(key), _version(service), _version(found)
-            if self._written.get(key) != look and "deletionTimestamp" not in found["metadata"]:
-                status = self._status(key, found, service, look[0])
-                writes.append(loop.run_in_executor(self._threads, self._write, key, found, status, look))
-        await asyncio.gather(*writes)
+            try:
+                writes += self._due(key, found, services.get(key))
+            except Exception:  # one that cannot be told must not keep the others from it
+                log.exception("status could not be made", function=str(key))
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(self._threads, write) for write in writes))
+
+    def _due(self, key: Key, found: Object, service: Object | None) -> list[Callable[[], None]]:
+        """The write that is due for an object; empty: none is."""
+        look = self._seen(key), _version(service), _version(found)
+        if self._written.get(key) == look or "deletionTimestamp" in found["metadata"]:
+            return []
+        return [partial(self._write, key, found, self._status(key, found, service, look[0]), look)]
 
     def _write(self, key: Key, found: Object, status: dict[str, Any], look: tuple[Seen, str, str]) -> None:
         try:
@@ -172,7 +181,8 @@ class Publisher:
             name = FunctionId(*key)
             revisions = [self._known.revisions[name, revision] for revision in seen.revisions]
             told = published(route, revisions, seen.leaving, seen.retry_at, partial(self._eta, name))
-            status |= {"revision": route.revision, "route": told.model_dump(mode="json", by_alias=True)}
+            fresh = told.model_dump(mode="json", by_alias=True)
+            status |= {"revision": route.revision, "route": instead(found.get("status", {}).get("route"), fresh)}
         return status
 
     def _judged(self, service: Object | None, seen: Seen) -> dict[str, Judgement]:
@@ -217,6 +227,14 @@ def _pods_wait(live: list[Live]) -> str:
 
 def _version(found: Object | None) -> str:
     return str(found["metadata"]["resourceVersion"]) if found else ""
+
+
+def instead(there: object, wanted: object) -> object:
+    """The merge patch that leaves what is wanted and nothing else: what a mapping is not to have any more is null."""
+    if not (isinstance(there, Mapping) and isinstance(wanted, Mapping)):
+        return wanted
+    gone = dict.fromkeys(there.keys() - wanted.keys())
+    return {**gone, **{name: instead(there.get(name), value) for name, value in wanted.items()}}
 
 
 def covers(there: object, wanted: object) -> bool:
