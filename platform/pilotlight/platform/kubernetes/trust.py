@@ -38,34 +38,35 @@ class Trust:
         own = leaf_of(self._read_folder(), authority, Role.OPERATOR, self._names, now)
         store(self._folder, files(authority, own))
         held = self._read(ACTIVATORS)
-        theirs = leaf_of(held, authority, Role.ACTIVATOR, (), now)
+        theirs = leaf_of(held or {}, authority, Role.ACTIVATOR, (), now)
         self._write(ACTIVATORS, files(authority, theirs), held)
 
     def _authority(self, now: datetime) -> Pair:
         """Of several operators that start at once, the first one's counts for all."""
         held = self._read(AUTHORITY)
-        pair = authority_of(held, now)
+        pair = authority_of(held or {}, now)
         try:
             self._write(AUTHORITY, {"ca.crt": pair.certificate_pem, "ca.key": pair.key_pem}, held)
         except ConflictError:
-            return authority_of(self._read(AUTHORITY), now)
+            return authority_of(self._read(AUTHORITY) or {}, now)
         return pair
 
     def _read_folder(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self._folder.glob("*.*") if path.is_file()}
 
-    def _read(self, name: str) -> dict[str, bytes]:
+    def _read(self, name: str) -> dict[str, bytes] | None:
+        """None: there is no such Secret."""
         try:
             found = self._api.get(SECRET, self._namespace, name)
         except NotFoundError:
-            return {}
+            return None
         return {key: b64decode(value) for key, value in (found.get("data") or {}).items()}
 
-    def _write(self, name: str, wanted: Mapping[str, bytes], held: Mapping[str, bytes]) -> None:
+    def _write(self, name: str, wanted: Mapping[str, bytes], held: Mapping[str, bytes] | None) -> None:
         if wanted == held:
             return
         data = {key: b64encode(value).decode() for key, value in wanted.items()}
-        if held:
+        if held is not None:
             self._api.patch(SECRET, self._namespace, name, {"data": data})
             return
         metadata = {"namespace": self._namespace, "name": name, "labels": dict(MANAGED_BY)}
