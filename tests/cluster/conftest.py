@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,7 @@ def wait_for(met: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any
         try:
             if answer := met():
                 return answer
-        except (KubernetesError, httpx.HTTPError):
+        except (KubernetesError, httpx.HTTPError, AssertionError):
             pass  # the API server or the platform may be away for a while: that is what some tests are about
         if time.monotonic() > deadline:
             pytest.fail(f"{what}: not within {seconds:.0f} s")
@@ -159,23 +161,28 @@ def cluster(api: Api) -> Iterator[Cluster]:
     image = _control_image(api)
     _client_pod(api, image)
     port = _free_port()
-    forward = subprocess.Popen(
-        ["kubectl", "-n", SYSTEM, "port-forward", "service/pilotlight-activator", f"{port}:80"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with _forwarded(port):
         found = Cluster(api, f"http://127.0.0.1:{port}", key, image)
         wait_for(lambda: httpx.get(f"{found.url}/healthz").status_code == 200, "the platform answers", 60)
         yield found
+
+
+@contextmanager
+def _forwarded(port: int) -> Iterator[None]:
+    """The platform's address on this machine; forwarding goes to one pod, and begins anew when that has ended."""
+    forward = f"kubectl -n {SYSTEM} port-forward service/pilotlight-activator {port}:80"
+    command = ["sh", "-c", f"while :; do {forward}; sleep 0.2; done"]
+    loop = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
     finally:
-        forward.terminate()
-        forward.wait()
+        os.killpg(loop.pid, signal.SIGTERM)
+        loop.wait()
 
 
 @pytest.fixture
 def namespace(api: Api) -> Iterator[str]:
-    """A namespace of the test's own."""
+    """A namespace of the test's own; it goes by itself when its pods have ended."""
     name = f"pilotlight-test-{uuid.uuid4().hex[:6]}"
     api.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
@@ -183,7 +190,6 @@ def namespace(api: Api) -> Iterator[str]:
     finally:
         for found in api.list(FUNCTION, name).items:
             api.delete(FUNCTION, name, found["metadata"]["name"])
-        wait_for(lambda: not api.list(FUNCTION, name).items, f"the functions of {name} are gone", 240)
         api.delete(NAMESPACE, "", name)
 
 
