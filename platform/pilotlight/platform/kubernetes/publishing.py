@@ -48,6 +48,10 @@ class Seen:
     """What could not be written for it in the cluster."""
 
 
+Look = tuple[Seen, str, str]
+"""And the versions of Service and Function that were looked at."""
+
+
 class Publisher:
     """Everything but writing is the event loop's, so that a look is of one moment."""
 
@@ -71,7 +75,8 @@ class Publisher:
         self._eta: Callable[[FunctionId, str], Mapping[str, float]] = lambda *_: {}
         self._problem: Callable[[FunctionId, Collection[str]], str] = lambda *_: ""
         self._routes: Mapping[FunctionId, Route] = {}
-        self._written: dict[Key, tuple[Seen, str, str]] = {}
+        self._written: dict[Key, tuple[Look, ...]] = {}
+        """The last look that was written down: as it was, and as it is once the mirror has our write."""
         self._poke = asyncio.Event()
         self._threads = ThreadPoolExecutor(TOGETHER, thread_name_prefix="status")
 
@@ -106,11 +111,12 @@ class Publisher:
             await self._poke.wait()
             self._poke.clear()
             try:
-                await self._reconcile()
+                await self.reconcile()
             except Exception:
                 log.exception("statuses could not be written; they are tried again")
 
-    async def _reconcile(self) -> None:
+    async def reconcile(self) -> None:
+        """One look; returns when what was due is written."""
         objects, services = self._functions.objects, self._services.objects
         for key in self._written.keys() - objects.keys():
             del self._written[key]
@@ -126,11 +132,11 @@ class Publisher:
     def _due(self, key: Key, found: Object, service: Object | None) -> list[Callable[[], None]]:
         """The write that is due for an object; empty: none is."""
         look = self._seen(key), _version(service), _version(found)
-        if self._written.get(key) == look or "deletionTimestamp" in found["metadata"]:
+        if look in self._written.get(key, ()) or "deletionTimestamp" in found["metadata"]:
             return []
         return [partial(self._write, key, found, self._status(key, found, service, look[0]), look)]
 
-    def _write(self, key: Key, found: Object, status: dict[str, Any], look: tuple[Seen, str, str]) -> None:
+    def _write(self, key: Key, found: Object, status: dict[str, Any], look: Look) -> None:
         try:
             if not covers(found.get("status", {}), status):
                 found = self._api.patch(FUNCTION, *key, {"status": status}, "status")
@@ -139,7 +145,7 @@ class Publisher:
         except KubernetesError as error:
             log.warning("status could not be written", function=str(key), error=str(error))
             return
-        self._written[key] = look[0], look[1], _version(found)
+        self._written[key] = look, (look[0], look[1], _version(found))
 
     def _seen(self, key: Key) -> Seen:
         function = FunctionId(*key)
