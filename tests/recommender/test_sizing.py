@@ -325,8 +325,20 @@ def test_heads_that_do_not_divide_are_refused(smollm2: ModelFacts) -> None:
         size(smollm2, SERVER, on_gpu(2))
 
 
-def test_a_model_too_large_for_a_device_is_refused_by_name(llama8b: ModelFacts) -> None:
-    large = replace(llama8b, parameters=llama8b.parameters * 9)
+def test_a_model_too_large_for_a_device_is_refused_by_name(
+    llama: Callable[..., tuple[dict[str, object], dict[str, Tensor]]],
+) -> None:
+    large = read_facts(
+        *llama(
+            hidden_size=8192,
+            intermediate_size=28672,
+            num_hidden_layers=80,
+            num_attention_heads=64,
+            num_key_value_heads=8,
+            vocab_size=128256,
+            tie_word_embeddings=False,
+        )
+    )
 
     with pytest.raises(DoesNotFit, match="92% of a NVIDIA H100"):
         size(large, SERVER, on_gpu())

@@ -4,6 +4,8 @@ from pilotlight.recommender.errors import BadConfig, DoesNotFit, ModelMismatch, 
 from pilotlight.recommender.eta import remaining, start_eta
 from pilotlight.recommender.facts import ModelFacts, Tensor, config_facts, read_facts
 from pilotlight.recommender.files import read_folder, read_header
+from pilotlight.recommender.lengths import Lengths
+from pilotlight.recommender.memory import MemoryPlan, MemoryRequest, plan_memory
 from pilotlight.recommender.parameters import count_parameters
 from pilotlight.recommender.sizing import Device, Machine, Sizing, SizingRequest, size
 
@@ -11,7 +13,10 @@ __all__ = [
     "BadConfig",
     "Device",
     "DoesNotFit",
+    "Lengths",
     "Machine",
+    "MemoryPlan",
+    "MemoryRequest",
     "ModelFacts",
     "ModelMismatch",
     "OptionRefused",
@@ -21,6 +26,7 @@ __all__ = [
     "Tensor",
     "config_facts",
     "count_parameters",
+    "plan_memory",
     "read_facts",
     "read_folder",
     "read_header",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pilotlight.recommender import _options
 from pilotlight.recommender._kv import KvDemand, KvPlan, Part, plan
+from pilotlight.recommender._pool import pool
 from pilotlight.recommender._steps import activation_bytes, most_slots, step_tokens
 from pilotlight.recommender._units import ENGINE_WIDTHS, GIB, MIB, ceil_div, human
 from pilotlight.recommender.errors import DoesNotFit, OptionRefused
@@ -66,18 +67,17 @@ def _demand(model: ModelFacts, machine: Machine, request: SizingRequest, dtype: 
     slots = _options.integer(overrides, "max_num_seqs")
     most = most_slots(request, SLOTS_LARGE if cpus >= LARGE_CPUS else SLOTS_SMALL)
     limit, limit_name = _limit(machine, request)
-    cache_dtype = _options.text(overrides, "kv_cache_dtype") or "auto"
+    step = step_tokens(model, request, BATCHED_TOKENS)
     return KvDemand(
-        per_token=model.kv_values_per_token * ENGINE_WIDTHS.get(cache_dtype, width),
-        block=_options.integer(overrides, "block_size") or BLOCK_TOKENS,
+        pool=pool(model, overrides, width, BLOCK_TOKENS, max(step, most)),
         context=_options.integer(overrides, "max_model_len") or model.context,
         context_given="max_model_len" in overrides,
         slots=most,
         slots_given=slots is not None,
         fixed=(
-            Part("weights", model.weight_bytes if model.quantized else model.parameters * width),
+            Part("weights", model.rank_weight_bytes(1, width, head=request.task != "embed")),
             Part("engine", ENGINE_BYTES),
-            Part("activations", activation_bytes(model, step_tokens(model, request, BATCHED_TOKENS), most, width)),
+            Part("activations", activation_bytes(model, step, most, width)),
         ),
         limit=limit,
         limit_name=limit_name,

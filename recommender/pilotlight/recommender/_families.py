@@ -58,6 +58,7 @@ _BERT = Family(
 _PLAIN_EXPERTS = Experts(_always, width="intermediate_size")
 _QWEN_EXPERTS = Experts(_by_step)
 _DEEPSEEK_EXPERTS = Experts(_after_dense, shared=_shared_count)
+_BALANCED_EXPERTS = Experts(_after_dense, shared=_shared_count, correction=True)
 
 FAMILIES: dict[str, Family] = {
     "llama": _LLAMA,
@@ -118,9 +119,9 @@ FAMILIES: dict[str, Family] = {
     ),
     "qwen3_moe": Family(qkv_bias=_ATTENTION_BIAS, out_bias=_ATTENTION_BIAS, qk_norm="head", experts=_QWEN_EXPERTS),
     "deepseek_v2": Family(experts=_DEEPSEEK_EXPERTS),
-    "deepseek_v3": Family(experts=_DEEPSEEK_EXPERTS),
+    "deepseek_v3": Family(experts=_BALANCED_EXPERTS),
     "glm4_moe": Family(
-        qkv_bias=_ATTENTION_BIAS, qk_norm="head", qk_norm_when=Flag("use_qk_norm"), experts=_DEEPSEEK_EXPERTS
+        qkv_bias=_ATTENTION_BIAS, qk_norm="head", qk_norm_when=Flag("use_qk_norm"), experts=_BALANCED_EXPERTS
     ),
     "llama4_text": Family(
         qkv_bias=_ATTENTION_BIAS, out_bias=_ATTENTION_BIAS,

@@ -11,8 +11,9 @@ import re
 
 from pilotlight.recommender import _options
 from pilotlight.recommender._kv import KvDemand, KvPlan, Part, plan
+from pilotlight.recommender._pool import pool
 from pilotlight.recommender._steps import activation_bytes, most_slots, step_tokens
-from pilotlight.recommender._units import ENGINE_WIDTHS, GIB, ceil_div, human
+from pilotlight.recommender._units import ENGINE_WIDTHS, GIB, human
 from pilotlight.recommender.errors import DoesNotFit, OptionRefused
 from pilotlight.recommender.facts import ModelFacts
 from pilotlight.recommender.values import Device, Machine, Sizing, SizingRequest
@@ -23,6 +24,7 @@ CONTEXT_BYTES = GIB  # estimate, not measured: CUDA context, cuBLAS and attentio
 GRAPH_BYTES = GIB  # estimate, not measured: CUDA graphs of all batch sizes
 COLLECTIVE_BYTES = GIB  # estimate, not measured: NCCL's buffers per device, tensor parallel only
 HOST_BYTES = 4 * GIB  # estimate, not measured: API server, engine and one worker in the machine's memory
+ASYNCHRONOUS = 2  # steps in flight: vLLM schedules the next one while one runs, and frees blocks only after it
 SLOTS = 64  # default in-flight cap, before anything is observed
 LARGE_DEVICE = 70 * GIB  # from here vLLM's server takes 8192 tokens per step, below 2048 (engine/arg_utils.py)
 
@@ -95,23 +97,17 @@ def _demand(model: ModelFacts, request: SizingRequest, device: Device) -> KvDema
     slots = _options.integer(overrides, "max_num_seqs")
     most = most_slots(request, SLOTS)
     share = _options.number(overrides, "gpu_memory_utilization")
-    cache_width = ENGINE_WIDTHS.get(_options.text(overrides, "kv_cache_dtype") or "auto", width)
+    step = step_tokens(model, request, usual_tokens(device.memory_bytes))
     return KvDemand(
-        per_token=_per_device(model, tensor_parallel) * cache_width,
-        block=_options.integer(overrides, "block_size") or BLOCK_TOKENS,
+        pool=pool(model, overrides, width, BLOCK_TOKENS, ASYNCHRONOUS * max(step, most), tensor_parallel),
         context=_options.integer(overrides, "max_model_len") or model.context,
         context_given="max_model_len" in overrides,
         slots=most,
         slots_given=slots is not None,
         fixed=(
-            Part(
-                "weights",
-                ceil_div(model.weight_bytes if model.quantized else model.parameters * width, tensor_parallel),
-            ),
+            Part("weights", model.rank_weight_bytes(tensor_parallel, width, head=request.task != "embed")),
             Part("CUDA context", CONTEXT_BYTES + (COLLECTIVE_BYTES if tensor_parallel > 1 else 0)),
-            Part(
-                "activations", activation_bytes(model, step_tokens(model, request, _usual_tokens(device)), most, width)
-            ),
+            Part("activations", activation_bytes(model, step, most, width)),
             Part("graphs", 0 if overrides.get("enforce_eager") is True else GRAPH_BYTES),
         ),
         limit=int(device.memory_bytes * (share or UTILIZATION)),
@@ -121,15 +117,9 @@ def _demand(model: ModelFacts, request: SizingRequest, device: Device) -> KvDema
     )
 
 
-def _per_device(model: ModelFacts, tensor_parallel: int) -> int:
-    """Cached values per token on one device: heads are split, and repeated where there are fewer than devices."""
-    if not model.kv_heads:
-        return 0
-    return model.kv_values_per_token // model.kv_heads * ceil_div(model.kv_heads, tensor_parallel)
-
-
-def _usual_tokens(device: Device) -> int:
-    return 8192 if device.memory_bytes >= LARGE_DEVICE else 2048
+def usual_tokens(memory_bytes: int) -> int:
+    """Tokens of a step that vLLM's server takes on a device of this size."""
+    return 8192 if memory_bytes >= LARGE_DEVICE else 2048
 
 
 def _host_memory(machine: Machine, request: SizingRequest) -> int:
@@ -149,7 +139,7 @@ def _engine_options(model: ModelFacts, request: SizingRequest, device: Device, o
     options: dict[str, object] = {
         "gpu_memory_utilization": share,
         "max_num_seqs": outcome.slots,
-        "max_num_batched_tokens": max(step_tokens(model, request, _usual_tokens(device)), outcome.slots),
+        "max_num_batched_tokens": max(step_tokens(model, request, usual_tokens(device.memory_bytes)), outcome.slots),
     }
     if outcome.cache_bytes:
         options["kv_cache_memory_bytes"] = outcome.cache_bytes

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pilotlight.recommender._units import MIB, ceil_div, human
+from pilotlight.recommender.cache import Pool
 from pilotlight.recommender.errors import DoesNotFit
 
 # Planned tokens per request where nothing was observed yet: a slot is worth a cache of this many tokens.
@@ -29,8 +30,7 @@ class Part:
 class KvDemand:
     """What is known before the cache is planned; bytes and tokens are per device."""
 
-    per_token: int
-    block: int  # tokens
+    pool: Pool
     context: int  # wanted
     context_given: bool  # by the manifest: never lowered
     slots: int  # at most
@@ -57,7 +57,7 @@ def plan(demand: KvDemand) -> KvPlan:
     """Raises `DoesNotFit` when not even one request fits."""
     fixed = sum(part.bytes for part in demand.fixed)
     room = demand.limit - fixed
-    if demand.per_token == 0:
+    if not demand.pool.groups:
         return _without_cache(demand, fixed, room)
     if demand.cache_bytes is not None:
         if demand.cache_bytes > room:
@@ -69,15 +69,6 @@ def plan(demand: KvDemand) -> KvPlan:
     return KvPlan(context, slots, cache, fixed + cache, tuple(_reasons(demand, context, slots, cache)))
 
 
-def request_bytes(demand: KvDemand, tokens: int) -> int:
-    """Cache of one request; the engine keeps one block for itself (vLLM's null block)."""
-    return (ceil_div(tokens, demand.block) + 1) * demand.block * demand.per_token
-
-
-def _tokens_in(demand: KvDemand, cache: int) -> int:
-    return max(0, cache // (demand.block * demand.per_token) - 1) * demand.block
-
-
 def _without_cache(demand: KvDemand, fixed: int, room: int) -> KvPlan:
     if room < 0:
         raise _refusal(demand, demand.context, None)
@@ -86,25 +77,25 @@ def _without_cache(demand: KvDemand, fixed: int, room: int) -> KvPlan:
 
 
 def _context(demand: KvDemand, room: int) -> int:
-    affordable = _tokens_in(demand, room)
+    affordable = demand.pool.longest(room, demand.context)
     if demand.context <= affordable:
         return demand.context
     if demand.context_given or affordable < min(demand.context, SHORTEST_CONTEXT):
-        one = Part(f"KV cache for one request at {demand.context} tokens", request_bytes(demand, demand.context))
+        one = Part(f"KV cache for one request at {demand.context} tokens", demand.pool.request_bytes(demand.context))
         raise _refusal(demand, affordable, one)
     return affordable
 
 
 def _wanted(demand: KvDemand, context: int) -> int:
     each = context if demand.fill else min(context, TYPICAL_TOKENS)
-    blocks = demand.slots * ceil_div(each, demand.block) + 1
-    return max(request_bytes(demand, context), blocks * demand.block * demand.per_token)
+    blocks = demand.slots * demand.pool.request_blocks(each) + 1
+    return max(demand.pool.request_bytes(context), blocks * demand.pool.block_bytes)
 
 
 def _slots(demand: KvDemand, context: int, cache: int) -> int:
     if demand.slots_given:
         return demand.slots
-    return max(1, min(demand.slots, _tokens_in(demand, cache) // min(context, TYPICAL_TOKENS)))
+    return max(1, min(demand.slots, demand.pool.sequences(cache, min(context, TYPICAL_TOKENS))))
 
 
 def _refusal(demand: KvDemand, affordable: int, cache: Part | None) -> DoesNotFit:
@@ -123,7 +114,6 @@ def _refusal(demand: KvDemand, affordable: int, cache: Part | None) -> DoesNotFi
 
 
 def _reasons(demand: KvDemand, context: int, slots: int, cache: int) -> list[str]:
-    tokens = _tokens_in(demand, cache)
     if context < demand.context:
         first = f"context {context} tokens instead of the model's {demand.context}: that is what the KV cache holds"
     elif demand.context_given:
@@ -131,10 +121,19 @@ def _reasons(demand: KvDemand, context: int, slots: int, cache: int) -> list[str
     else:
         first = f"context {context} tokens: the model's own"
     whose = "engine.kvCacheMemoryBytes" if demand.cache_bytes is not None else f"within {demand.limit_name}"
-    second = f"KV cache {human(cache)}, {whose}: {tokens} tokens of {human(demand.per_token)}"
+    second = f"KV cache {human(cache)}, {whose}: {_contents(demand.pool, cache, context)}"
     at_once = f"{slots} request{'s' if slots > 1 else ''} at once"
     if demand.slots_given:
         third = f"{at_once}: engine.maxNumSeqs"
     else:
         third = f"{at_once}: at most {demand.slots}, and {min(context, TYPICAL_TOKENS)} tokens for each"
     return [first, second, third]
+
+
+def _contents(pool: Pool, cache: int, context: int) -> str:
+    """Of a cache that only grows with tokens, how many; else how many requests of the longest kind."""
+    if all(group.layer.kind in ("full", "latent") for group in pool.groups):
+        tokens = max(0, pool.blocks(cache) - 1) * pool.groups[0].block
+        return f"{tokens} tokens of {human(pool.token_bytes)}"
+    blocks = pool.request_blocks(context)
+    return f"{pool.blocks(cache)} blocks of {human(pool.block_bytes)}, {blocks} for a request of {context} tokens"

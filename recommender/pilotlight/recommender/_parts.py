@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from math import ceil
 
 from pilotlight.recommender import quantization
@@ -34,10 +34,12 @@ class WeightPart:
     dtype: str  # safetensors' name; from a configuration alone: that, or the quantisation's
     parameters: int
     bytes: int
+    buffer: bool = False
+    """No parameters, and the engine keeps the stored format."""
 
     def rank_bytes(self, ranks: int, kv_heads: int, width: int | None) -> int:
         """Bytes on each rank; `width` is that of plain numbers where the engine runs another format than the stored."""
-        plain = width is not None and self.dtype in STORED_NAMES
+        plain = width is not None and self.dtype in STORED_NAMES and not self.buffer
         size = self.parameters * (width or 0) if plain else self.bytes
         if self.share == "copy" or ranks == 1:
             return size
@@ -50,12 +52,20 @@ def of_tensors(config: Config, tensors: Mapping[str, Tensor]) -> tuple[WeightPar
     """Parts of a checkpoint; packed values count as what they unpack to, their scales as no parameters."""
     scheme = quantization.scheme(config)
     return _sum(
-        WeightPart(kind_of(name), share_of(name), tensor.dtype, _values(name, tensor, scheme), tensor.bytes)
+        WeightPart(
+            kind_of(name), share_of(name), tensor.dtype, _values(name, tensor, scheme), tensor.bytes, _is_buffer(name)
+        )
         for name, tensor in tensors.items()
     )
 
 
+def _is_buffer(name: str) -> bool:
+    return name.endswith((".e_score_correction_bias", ".inv_freq"))
+
+
 def _values(name: str, tensor: Tensor, scheme: quantization.Scheme | None) -> int:
+    if _is_buffer(name):
+        return 0
     if scheme is None:
         return tensor.bytes // FLOAT_WIDTHS[tensor.dtype] if tensor.dtype in FLOAT_WIDTHS else 0
     if quantization.is_scale(name):
@@ -69,7 +79,9 @@ def of_config(config: Config) -> tuple[WeightPart, ...]:
     """Parts that a checkpoint of this configuration has. Raises `BadConfig`."""
     scheme, (dtype, width) = quantization.scheme(config), _plain_format(config)
     return _sum(
-        WeightPart(part.kind, part.share, *_stored(part.kind, part.values, dtype, width, scheme))
+        WeightPart(part.kind, part.share, "F32", 0, 4 * part.values, buffer=True)
+        if part.buffer
+        else WeightPart(part.kind, part.share, *_stored(part.kind, part.values, dtype, width, scheme))
         for part in weights(config)
         if part.values
     )
@@ -93,14 +105,13 @@ def _plain_format(config: Config) -> tuple[str, int]:
 
 
 def _sum(parts: Iterable[WeightPart]) -> tuple[WeightPart, ...]:
-    sums: dict[tuple[Kind, Share, str], tuple[int, int]] = {}
+    sums: dict[tuple[Kind, Share, str, bool], WeightPart] = {}
     for part in parts:
-        key = (part.kind, part.share, part.dtype)
-        parameters, size = sums.get(key, (0, 0))
-        sums[key] = (parameters + part.parameters, size + part.bytes)
-    return tuple(_of(sums))
-
-
-def _of(sums: Mapping[tuple[Kind, Share, str], tuple[int, int]]) -> Iterator[WeightPart]:
-    for (kind, share, dtype), (parameters, size) in sums.items():
-        yield WeightPart(kind, share, dtype, parameters, size)
+        key = (part.kind, part.share, part.dtype, part.buffer)
+        before = sums.get(key)
+        sums[key] = (
+            part
+            if before is None
+            else replace(part, parameters=before.parameters + part.parameters, bytes=before.bytes + part.bytes)
+        )
+    return tuple(sums.values())

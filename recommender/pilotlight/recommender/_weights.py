@@ -29,6 +29,8 @@ class Weights:
     kind: Kind
     values: int
     share: Share = "split"
+    buffer: bool = False
+    """Stored beside the parameters but set by no training step; kept in 32 bits."""
 
     def on_rank(self, ranks: int, kv_heads: int) -> int:
         """Values on each of `ranks`, the largest where they do not divide."""
@@ -60,6 +62,7 @@ class Experts:
     shared: Callable[[Config], int] = lambda _: 0  # width of what every token passes beside the chosen ones
     shared_gate: bool = False
     bias: bool = False
+    correction: bool = False  # one value per expert that balances their load: a buffer
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ def feed_forward(config: Config, family: Family, width: int, *, bias: bool = Fal
 def mixture(config: Config, family: Family, experts: Experts) -> Iterator[Weights]:
     hidden, count, width = need(config, "hidden_size"), need(config, "num_experts"), need(config, experts.width)
     yield Weights("router", matrix(count, hidden, bias=experts.bias), "copy")
+    if experts.correction:
+        yield Weights("router", count, "copy", buffer=True)
     each = feed_forward(config, family, width, bias=experts.bias, kind="experts")
     yield Weights("experts", count * each.values)
     if shared := experts.shared(config):

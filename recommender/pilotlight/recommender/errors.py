@@ -39,12 +39,14 @@ class DoesNotFit(RecommenderError):  # noqa: N818 - a verdict, not a failure
         message: The whole sentence, with every summand.
         needed_bytes: What the smallest working configuration takes.
         available_bytes: What the manifest, machine or device gives.
+        changes: Each change that was found to fit, one sentence each, the nearest first; they are in the message too.
     """
 
-    def __init__(self, message: str, needed_bytes: int, available_bytes: int) -> None:
+    def __init__(self, message: str, needed_bytes: int, available_bytes: int, changes: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.needed_bytes = needed_bytes
         self.available_bytes = available_bytes
+        self.changes = changes
 
 
 class BadConfig(RecommenderError):  # noqa: N818 - a verdict, not a failure

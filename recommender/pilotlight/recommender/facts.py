@@ -6,14 +6,14 @@ Families that `parameters` knows are read exactly. Anything else gets a bounded 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pilotlight.recommender import _context, _parts
 from pilotlight.recommender._config import Config, model_type, number, text_config
 from pilotlight.recommender._families import family
 from pilotlight.recommender._parts import Tensor, WeightPart
-from pilotlight.recommender._units import FLOAT_WIDTHS, STORED_NAMES
+from pilotlight.recommender._units import ENGINE_WIDTHS, FLOAT_WIDTHS, STORED_NAMES
 from pilotlight.recommender._weights import Kind
 from pilotlight.recommender.cache import CacheLayer, read_cache
 from pilotlight.recommender.consistency import check
@@ -23,6 +23,7 @@ from pilotlight.recommender.quantization import scheme
 
 __all__ = ["ModelFacts", "Tensor", "WeightPart", "config_facts", "read_facts"]
 
+_ROWS = 64  # vLLM 0.32, VocabParallelEmbedding's padding
 _ENCODER_TYPES = frozenset(
     {"bert", "roberta", "xlm-roberta", "distilbert", "mpnet", "nomic_bert", "modernbert", "camembert", "electra"}
 )
@@ -62,6 +63,8 @@ class ModelFacts:
     parts: tuple[WeightPart, ...] = ()
     cache: tuple[CacheLayer, ...] = ()
     """What each layer keeps of a sequence."""
+    padding: int = 0
+    """Values that the engine adds to the embedding tables: it rounds their rows up to 64."""
 
     @property
     def parameters_by_kind(self) -> dict[Kind, int]:
@@ -83,17 +86,29 @@ class ModelFacts:
         """Values that one sequence keeps whatever its length, over all layers: state spaces and convolutions."""
         return sum(layer.convolution + layer.recurrent for layer in self.cache)
 
-    def rank_weight_bytes(self, ranks: int, width: int | None = None) -> int:
+    def rank_weight_bytes(self, ranks: int, width: int | None = None, *, head: bool = True) -> int:
         """Weights on each of `ranks` tensor-parallel ranks.
 
         Args:
             ranks: Tensor-parallel size.
             width: Bytes of a plain number in the engine; None: as stored. Quantised values stay as they are.
+            head: Whether the output matrix is loaded: not where the model embeds; then neither is a pooler.
         """
         if self.parts:
-            return sum(part.rank_bytes(ranks, self.kv_heads, width) for part in self.parts)
+            held = [part for part in self.parts if head or part.kind not in ("lm_head", "other")]
+            padding = self.padding + (-self.vocabulary % _ROWS * self.hidden_size if _has_head(held) else 0)
+            sums = sum(part.rank_bytes(ranks, self.kv_heads, width) for part in held)
+            return sums + -(-padding * (width or self._stored_width) // ranks)
         whole = self.weight_bytes if self.quantized or width is None else self.parameters * width
         return -(-whole // ranks)
+
+    @property
+    def _stored_width(self) -> int:
+        return ENGINE_WIDTHS.get(self.dtype, 2)
+
+
+def _has_head(parts: Iterable[WeightPart]) -> bool:
+    return any(part.kind == "lm_head" for part in parts)
 
 
 def read_facts(config: Config, tensors: Mapping[str, Tensor]) -> ModelFacts:
@@ -172,7 +187,14 @@ def _facts(
         active_parameters=parameters - _idle(text, parts),
         parts=parts,
         cache=cache,
+        padding=_padding(text, hidden, encoder=encoder),
     )
+
+
+def _padding(text: Config, hidden: int, *, encoder: bool) -> int:
+    """The engine keeps token types in a table like the vocabulary's."""
+    tables = (number(text, "vocab_size"), number(text, "type_vocab_size") if encoder else None)
+    return sum(-rows % _ROWS * hidden for rows in tables if rows)
 
 
 def _idle(text: Config, parts: tuple[WeightPart, ...]) -> int:

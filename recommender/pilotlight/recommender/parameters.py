@@ -36,7 +36,7 @@ def count_parameters(config: Config) -> dict[Kind, int]:
     """
     counts: Counter[Kind] = Counter()
     for part in weights(config):
-        counts[part.kind] += part.values
+        counts[part.kind] += 0 if part.buffer else part.values
     return {kind: count for kind, count in counts.items() if count}
 
 
@@ -44,7 +44,7 @@ def rank_parameters(config: Config, ranks: int) -> int:
     """Parameters on each of `ranks` tensor-parallel ranks. Raises `BadConfig`."""
     text = text_config(config)
     kv_heads = heads(text)[1] if number(text, "num_attention_heads") else 0
-    return sum(part.on_rank(ranks, kv_heads) for part in weights(config))
+    return sum(part.on_rank(ranks, kv_heads) for part in weights(config) if not part.buffer)
 
 
 def estimated(config: Config) -> bool:
@@ -54,7 +54,7 @@ def estimated(config: Config) -> bool:
 
 
 def weights(config: Config) -> Iterator[Weights]:
-    """Every weight of the model."""
+    """Every weight of the model, buffers among them."""
     text = text_config(config)
     traits = family(text) or Family(experts=_any_experts(text))
     yield from _tables(config, text, traits)
