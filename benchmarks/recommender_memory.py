@@ -99,6 +99,31 @@ CASES = (
         "deepseek_v3", 3, 4, n_routed_experts=8, n_shared_experts=1, moe_intermediate_size=64, num_experts_per_tok=2,
         first_k_dense_replace=1, n_group=2, topk_group=1, topk_method="noaux_tc", scoring_func="sigmoid", **_MLA,
     ), dtype="bfloat16"),
+    Case("Mixtral", _decoder("mixtral", 4, 2, num_local_experts=4, num_experts_per_tok=2)),
+    Case("Llama 4, chunks", _decoder(
+        "llama4_text", 4, 2, head_dim=32, intermediate_size_mlp=256, num_local_experts=4, num_experts_per_tok=1,
+        attention_chunk_size=256,
+    )),
+    Case("gpt-oss, windows and sinks", _decoder(
+        "gpt_oss", 4, 2, head_dim=32, num_local_experts=4, num_experts_per_tok=2, sliding_window=128
+    )),
+    Case("Mamba 2, states alone", {
+        "model_type": "mamba2", "num_hidden_layers": 4, "vocab_size": 500, "hidden_size": 128, "num_heads": 8,
+        "head_dim": 32, "state_size": 16, "n_groups": 1, "conv_kernel": 4, "expand": 2,
+    }, context=2048),
+    Case("Jamba, attention between Mamba layers", _decoder(
+        "jamba", 4, 2, num_experts=1, num_experts_per_tok=1, expert_layer_period=2, expert_layer_offset=1,
+        attn_layer_period=2, attn_layer_offset=1, mamba_d_state=16, mamba_d_conv=4, mamba_expand=2, mamba_dt_rank=8,
+    )),
+    Case("Falcon-H1, attention beside Mamba 2", _decoder(
+        "falcon_h1", 4, 2, head_dim=32, mamba_d_ssm=256, mamba_n_heads=8, mamba_d_head=32, mamba_d_state=16,
+        mamba_n_groups=1, mamba_d_conv=4, mamba_expand=2,
+    )),
+    Case("Qwen3-Next, gated delta rule", _decoder(
+        "qwen3_next", 4, 2, head_dim=32, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=64,
+        shared_expert_intermediate_size=64, linear_conv_kernel_dim=4, linear_key_head_dim=32,
+        linear_value_head_dim=32, linear_num_key_heads=2, linear_num_value_heads=4,
+    )),
     Case("BERT, embedder without a cache", {
         "model_type": "bert", "num_hidden_layers": 3, "max_position_embeddings": 512, **_BASE,
     }, pooling=True),

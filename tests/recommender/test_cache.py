@@ -12,6 +12,8 @@ FULL = CacheLayer("full", 2, 64)
 SLIDING = CacheLayer("sliding", 2, 64, 256)
 LATENT = CacheLayer("latent", 1, 96)
 STATE = CacheLayer("state", convolution=900, recurrent=4096)
+MAMBA = CacheLayer("state", convolution=3 * 256, recurrent=256 * 16)
+MAMBA2 = CacheLayer("state", convolution=3 * 288, recurrent=256 * 16, checkpoints=1)
 CPU = Geometry(block=128, pair_bits=64, state_bytes=4, recurrent_bytes=4, step=512)
 SIZE = 16 * 2**20 + 12_345
 
@@ -23,6 +25,10 @@ SIZE = 16 * 2**20 + 12_345
         pytest.param([FULL] * 4, CPU, 64, 8192, id="Llama"),
         pytest.param([SLIDING] * 4, CPU, 64, 18_724, id="Mistral: every layer with a window"),
         pytest.param([SLIDING, FULL] * 2, CPU, 128, 11_397, id="Gemma 2: every other layer"),
+        pytest.param([CacheLayer("chunked", 2, 64, 256)] * 3 + [FULL], CPU, 256, 15_420, id="Llama 4: chunks"),
+        pytest.param([MAMBA, FULL] * 2, CPU, 128, 14_563, id="Jamba: a sequence keeps two states"),
+        pytest.param([MAMBA2, FULL] * 4, CPU, 64, 6898, id="Falcon-H1: a sequence keeps three"),
+        pytest.param([MAMBA2] * 4, CPU, 211, 432_128, id="Mamba 2 alone: one"),
         pytest.param([LATENT] * 3, Geometry(16, pair_bits=64, step=512), 910, 14_560, id="DeepSeek-V2"),
     ],
 )
@@ -70,6 +76,12 @@ def test_a_state_takes_one_block_however_long_the_request() -> None:
 
     assert pool.request_blocks(1) == pool.request_blocks(10**6) == 1
     assert pool.token_bytes == 0
+
+
+def test_without_cached_prefixes_a_sequence_keeps_one_state_beside_attention() -> None:
+    with_prefixes, without = (make_pool([MAMBA2, FULL], Geometry(16, prefix_caching=on)) for on in (True, False))
+
+    assert with_prefixes.request_blocks(1) - without.request_blocks(1) == 2
 
 
 def test_a_chunk_holds_what_it_sees_and_what_is_in_flight() -> None:

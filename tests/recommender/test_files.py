@@ -90,6 +90,7 @@ def test_a_folder_a_configuration_alone_and_its_weights_agree(tmp_path: Path) ->
     assert (whole.parameters, whole.weight_bytes) == (alone.parameters, alone.weight_bytes)
     assert whole.parameters_by_kind == alone.parameters_by_kind
     assert whole.parameters_by_dtype == {"F32": whole.parameters}
+    assert [whole.rank_weight_bytes(ranks) for ranks in (1, 2, 4)] == [alone.rank_weight_bytes(n) for n in (1, 2, 4)]
 
 
 def test_files_of_the_index_count_and_others_do_not(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ def pool(
 
     Args:
         model: What is cached.
-        overrides: The manifest's engine options: `block_size`, `kv_cache_dtype`, `mamba_ssm_cache_dtype`.
+        overrides: The manifest's engine options: `block_size`, `kv_cache_dtype`, `mamba_ssm_cache_dtype`,
+            `enable_prefix_caching`.
         width: Bytes of a number in the engine.
         block: Tokens of a block where the manifest is silent.
         in_flight: Tokens that are scheduled and not settled at most.
@@ -31,6 +32,7 @@ def pool(
         state_bytes=width,
         recurrent_bytes=recurrent,
         ranks=ranks,
+        prefix_caching=overrides.get("enable_prefix_caching") is not False,
         step=in_flight,
     )
     return make_pool(model.cache or _uniform(model), geometry)

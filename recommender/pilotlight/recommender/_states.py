@@ -22,7 +22,7 @@ class StateSpace:
     parameters: int
     convolution: int  # values of a sequence's convolution state
     recurrent: int  # values of its recurrent state
-    groups: int = 1  # what must divide for tensor parallelism
+    checkpoints: int = 0  # further states of a sequence that the engine may write while it reads a prompt
 
 
 def _key(config: Config, *keys: str) -> int:
@@ -78,7 +78,7 @@ def _mamba2(config: Config) -> StateSpace:
         + normed
         + matrix(hidden, inner, bias=bias)
     )
-    return StateSpace(parameters, (kernel - 1) * mixed, inner * state, groups)
+    return StateSpace(parameters, (kernel - 1) * mixed, inner * state, checkpoints=1)
 
 
 def delta(config: Config) -> StateSpace:
@@ -94,7 +94,7 @@ def delta(config: Config) -> StateSpace:
         + value_size  # norm
         + matrix(hidden, values * value_size)
     )
-    return StateSpace(parameters, (kernel - 1) * mixed, values * key_size * value_size, keys)
+    return StateSpace(parameters, (kernel - 1) * mixed, values * key_size * value_size)
 
 
 def convolution(config: Config) -> StateSpace:

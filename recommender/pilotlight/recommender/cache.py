@@ -8,7 +8,7 @@ into groups of equal size; every group draws blocks from one pool, and a block i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -33,6 +33,7 @@ class CacheLayer:
     window: int = 0  # tokens: of a sliding window or a chunk
     convolution: int = 0  # of one sequence's state, split over ranks
     recurrent: int = 0
+    checkpoints: int = 0  # further states beside a sequence's own and the cached prefix's
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Geometry:
     state_bytes: int = 2  # of a value of a convolution's state
     recurrent_bytes: int = 2
     ranks: int = 1  # of tensor parallelism
+    prefix_caching: bool = True
     step: int = 2048  # tokens scheduled but not settled: of one step, or of two with asynchronous scheduling
 
 
@@ -54,11 +56,12 @@ class Group:
     layer: CacheLayer
     layers: int
     block: int
+    states: int = 1  # of a sequence
 
     def request_blocks(self, tokens: int, step: int) -> int:
         """Blocks that a request of so many tokens holds at most."""
         if self.layer.kind == "state":
-            return 1
+            return self.states
         if self.layer.kind == "sliding":
             return ceil_div(min(self.layer.window - 1 + step, tokens), self.block) + 1
         if self.layer.kind == "chunked":
@@ -129,7 +132,7 @@ def _kept(text: Config, mixer: Mixer) -> list[CacheLayer]:
 
 
 def _state(state: _states.StateSpace) -> CacheLayer:
-    return CacheLayer("state", convolution=state.convolution, recurrent=state.recurrent)
+    return CacheLayer("state", convolution=state.convolution, recurrent=state.recurrent, checkpoints=state.checkpoints)
 
 
 def _attending(text: Config, mixer: Mixer) -> CacheLayer:
@@ -158,11 +161,19 @@ def make_pool(layers: Sequence[CacheLayer], geometry: Geometry) -> Pool:
     for layer, count in counts.items():
         pages = _page_bytes(layer, geometry, block)
         longer = block * (page // pages) if layer.kind != "state" and page % pages == 0 else block
+        states = _states_of(layer, counts, geometry)
         number_of_groups = ceil_div(count, size)
         groups += [
-            Group(layer, len(range(first, count, number_of_groups)), longer) for first in range(number_of_groups)
+            Group(layer, len(range(first, count, number_of_groups)), longer, states)
+            for first in range(number_of_groups)
         ]
     return Pool(tuple(groups), max(group.layers for group in groups) * page, geometry.step)
+
+
+def _states_of(layer: CacheLayer, others: Collection[CacheLayer], geometry: Geometry) -> int:
+    """Beside attention with cached prefixes a sequence keeps two states, its own and that of the last whole block."""
+    hybrid = any(other.kind != "state" for other in others)
+    return 2 + layer.checkpoints if hybrid and geometry.prefix_caching else 1
 
 
 def _block_and_page(layers: Sequence[CacheLayer], geometry: Geometry) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pilotlight.recommender import _states, _vision
 from pilotlight.recommender._config import Config, heads, model_type, need, number, text_config, truth
@@ -58,8 +59,11 @@ def weights(config: Config) -> Iterator[Weights]:
     text = text_config(config)
     traits = family(text) or Family(experts=_any_experts(text))
     yield from _tables(config, text, traits)
-    for layer, mixer in enumerate(mixers(text)):
-        yield from _layer(text, traits, layer, mixer)
+    # Layers of one sort have the same weights, and there are few sorts.
+    sorts = Counter((mixer, _sparse(text, traits, layer), layer == 0) for layer, mixer in enumerate(mixers(text)))
+    for (mixer, sparse, first), count in sorts.items():
+        for part in _layer(text, traits, mixer, sparse=sparse, first=first):
+            yield replace(part, values=part.values * count)
     yield from _vision.weights(config)
 
 
@@ -101,15 +105,19 @@ def has_head(config: Config, text: Config, traits: Family) -> bool:
     return not name.endswith("Model") or name.endswith("LMHeadModel")
 
 
-def _layer(text: Config, traits: Family, layer: int, mixer: Mixer) -> Iterator[Weights]:
+def _sparse(text: Config, traits: Family, layer: int) -> bool:
+    return traits.experts is not None and bool(number(text, "num_experts")) and traits.experts.sparse(text, layer)
+
+
+def _layer(text: Config, traits: Family, mixer: Mixer, *, sparse: bool, first: bool) -> Iterator[Weights]:
     if mixer in _STATES:
         yield Weights("state_space", _STATES[mixer](text).parameters)
     if mixer in ("full", "sliding", "chunked", "both"):
         yield from attention(text, traits)
-    yield Weights("norm", _norms(text, traits, layer) * traits.norm * need(text, "hidden_size"), "copy")
+    yield Weights("norm", _norms(text, traits, first=first) * traits.norm * need(text, "hidden_size"), "copy")
     if model_type(text) in _ATTENTION_FREE:
         return
-    if traits.experts and number(text, "num_experts") and traits.experts.sparse(text, layer):
+    if traits.experts and sparse:
         yield from mixture(text, traits, traits.experts)
     elif traits.experts and model_type(text) == "granitemoehybrid":
         yield feed_forward(text, traits, need(text, "shared_intermediate_size"))
@@ -117,9 +125,9 @@ def _layer(text: Config, traits: Family, layer: int, mixer: Mixer) -> Iterator[W
         yield feed_forward(text, traits, _dense_width(text), bias=on(text, traits.mlp_bias))
 
 
-def _norms(text: Config, traits: Family, layer: int) -> int:
+def _norms(text: Config, traits: Family, *, first: bool) -> int:
     kind = model_type(text)
-    if kind == "modernbert" and layer == 0:
+    if kind == "modernbert" and first:
         return traits.norms - 1  # the embedding's norm stands for it
     if kind == "falcon":
         two = number(text, "num_ln_in_parallel_attn") or (2 if truth(text, "new_decoder_architecture") else 1)
