@@ -110,8 +110,14 @@ class ScriptedApi:
         with self.lock:
             self.versions += 1
             place = self._place(kind, body)
-            uid = self.stored[place]["metadata"]["uid"] if place in self.stored else f"uid-{self.versions}"
-            known = {"uid": uid, "generation": 1, **body["metadata"], "resourceVersion": str(self.versions)}
+            old = self.stored.get(place, {"metadata": {"uid": f"uid-{self.versions}", "generation": 0}})
+            generation = old["metadata"]["generation"] + (body.get("spec", {}) != old.get("spec"))
+            known = {
+                **body["metadata"],
+                "uid": old["metadata"]["uid"],
+                "generation": generation,
+                "resourceVersion": str(self.versions),
+            }
             self.stored[place] = {**body, "metadata": known}
             return self.stored[place]
 

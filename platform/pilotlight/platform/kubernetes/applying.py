@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -75,6 +75,12 @@ class Applier:
         for key in self.outcomes.keys() - objects.keys():
             del self.outcomes[key]
         return bool(due or gone)
+
+    def again(self, key: Key) -> None:
+        """One that was refused is due at the next look; may be called from any thread."""
+        outcome = self.outcomes.get(key)
+        if outcome is not None and not outcome.done:
+            self.outcomes[key] = replace(outcome, retry_at=self.clock.monotonic())
 
     def next_try(self) -> float | None:
         """Monotonic time at which a refused one is due; None: none is."""

@@ -24,11 +24,19 @@ LOOK_SECONDS = 0.05
 class ObjectDeployer:
     """Blocking, so that it is called in a thread."""
 
-    def __init__(self, api: Api, functions: Functions, outcome: Callable[[Key], Outcome | None], clock: Clock) -> None:
-        """`outcome` is what became of an object so far."""
+    def __init__(
+        self,
+        api: Api,
+        functions: Functions,
+        outcome: Callable[[Key], Outcome | None],
+        again: Callable[[Key], None],
+        clock: Clock,
+    ) -> None:
+        """`outcome` is what became of an object so far; `again` has one that was refused tried without its pause."""
         self._api = api
         self._functions = functions
         self._outcome = outcome
+        self._again = again
         self._clock = clock
 
     def apply(self, manifests: Sequence[Manifest], caller: Caller) -> tuple[Applied, ...]:
@@ -38,9 +46,12 @@ class ObjectDeployer:
             check_manages(caller, FunctionId(*key_of(found)))
         for found in objects:
             self._write(found, dry_run=True)
-        before = {key_of(found): self._functions.get(FunctionId(*key_of(found))) for found in objects}
+        before = [self._outcome(key_of(found)) for found in objects]
+        existed = [self._functions.get(FunctionId(*key_of(found))) is not None for found in objects]
         written = [self._write(found) for found in objects]
-        return tuple(self._taken(found, before[key_of(found)] is not None) for found in written)
+        for found in written:
+            self._again(key_of(found))
+        return tuple(map(self._taken, written, before, existed))
 
     def delete(self, function: FunctionId, caller: Caller) -> None:
         """Raises MissingError, ForbiddenError, UnavailableError."""
@@ -66,25 +77,38 @@ class ObjectDeployer:
         except KubernetesError as error:
             raise UnavailableError(f"the API server does not take {key_of(found)}: {error.message}") from error
 
-    def _taken(self, found: Object, existed: bool) -> Applied:
-        """Wait until the operator has made a revision of it, or has said why it cannot."""
-        key, generation = key_of(found), found["metadata"]["generation"]
+    def _taken(self, found: Object, before: Outcome | None, existed: bool) -> Applied:
+        """Wait until the operator has made a revision of it, or has said why it cannot.
+
+        A refusal from before does not count: what was lacking may be why it is applied again.
+        """
+        key, uid, generation = key_of(found), found["metadata"]["uid"], found["metadata"]["generation"]
         deadline = self._clock.monotonic() + WAIT_SECONDS
         while self._clock.monotonic() < deadline:
             outcome = self._outcome(key)
-            if outcome is not None and outcome.generation >= generation:
-                return self._applied(key, outcome, existed)
+            fits = outcome is not None and outcome.uid == uid and outcome.generation >= generation
+            if outcome is not None and fits and not (before and _is_old(outcome, before)):
+                change = "created" if not existed else "unchanged" if outcome is before else "updated"
+                return self._applied(key, outcome, change)
             sleep(LOOK_SECONDS)
         raise UnavailableError(
             f"{key} is written, but not taken up after {WAIT_SECONDS:.0f} s; see `kubectl describe fn`"
         )
 
-    def _applied(self, key: Key, outcome: Outcome, existed: bool) -> Applied:
+    def _applied(self, key: Key, outcome: Outcome, change: str) -> Applied:
         for judgement in outcome.judgements:
             if judgement.status == "False":
                 raise RefusedError(judgement.message)
+        if not outcome.done:
+            raise UnavailableError(f"{key} is tried again: {outcome.verified.message}")
         function = self._functions.get(FunctionId(*key))
         if function is None:
             raise MissingError(f"{key} was deleted while it was applied")
         revision = next(r for r in self._functions.revisions(function.id) if r.name == function.revision)
-        return Applied(function, "updated" if existed else "created", revision.reasons)
+        return Applied(function, change, revision.reasons)
+
+
+def _is_old(outcome: Outcome, before: Outcome) -> bool:
+    """Whether it is the refusal that was there before."""
+    same = (outcome.uid, outcome.generation) == (before.uid, before.generation)
+    return same and not outcome.done and outcome.failures <= before.failures

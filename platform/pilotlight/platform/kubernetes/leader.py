@@ -238,6 +238,10 @@ class Leader:
         outcome = self.applier.outcomes.get(Key(*function))
         return next((each.message for each in outcome.judgements if each.status == "False"), "") if outcome else ""
 
+    def _again(self, key: Key) -> None:
+        self.applier.again(key)
+        self._news_from_thread()
+
     def _shared(self) -> Mapping[FunctionId, Collection[str]]:
         return {FunctionId(*key): revisions for key, revisions in self._rules.shared().items()}
 
@@ -266,7 +270,7 @@ class Leader:
         return Timeouts(most=most_seconds(found))
 
     def _api_app(self) -> App:
-        deployer = ObjectDeployer(self._api, self.functions, self.applier.outcomes.get, self.clock)
+        deployer = ObjectDeployer(self._api, self.functions, self.applier.outcomes.get, self._again, self.clock)
         services = Services(
             functions=self.functions,
             replicas=self.stores.replicas,
