@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from pilotlight.activator.values import Demand, FunctionId, RevisionDemand
 from pilotlight.detector.replay import replay
@@ -48,6 +51,34 @@ async def test_the_activator_is_told_how_many_may_wait_and_how_long(stage: Stage
     await stage.loop.round()
 
     assert (stage.traffic.routes[CHAT].queue_limit, stage.traffic.routes[CHAT].hold_seconds) == (7, 77.0)
+
+
+async def test_a_change_does_not_read_anew_how_long_starts_take(stage: Stage, template: Template) -> None:
+    name = await stage.ready(template)
+    learned = stage.loop.eta(CHAT)
+    statements: list[str] = []
+    with listening(statements):
+        stage.deploy(template, maximum=5)
+        await stage.loop.round()
+
+    assert any("FROM revisions" in statement for statement in statements)
+    assert not any("FROM start_phases" in statement for statement in statements)
+    assert stage.loop.eta(CHAT) == learned == {**learned, "load": 2.0}
+    assert name in stage.loop.known.live
+
+
+@contextmanager
+def listening(statements: list[str]) -> Iterator[None]:
+    """To what is sent to any database."""
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 async def test_it_takes_no_new_work_before_it_is_told_to_end(stage: Stage, template: Template) -> None:

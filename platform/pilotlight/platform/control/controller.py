@@ -221,9 +221,8 @@ class Controller:
             raise
         self.known.functions = {function.id: function for function in functions}
         self.known.revisions = {(revision.function, revision.name): revision for revision in revisions}
-        for function in functions:
-            template = self.known.revisions[function.id, function.revision].template
-            await self._observer.remember_starts(template)
+        current = (self.known.revisions[function.id, function.revision] for function in functions)
+        await self._observer.remember_starts(revision.template for revision in current)
 
     async def _take_in(self) -> None:
         """Replicas that others have started: ours from now on where they are of a revision that we know."""

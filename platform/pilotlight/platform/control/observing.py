@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -86,7 +86,7 @@ class Observer:
         await self._writer.write(self._replicas.started, *identity, seconds, now)
         await self._writer.write(self._replicas.observed, live.record.id, "ready", "")
         with suppress(DatabaseError):  # then the estimate stays as it is
-            await self.remember_starts(template)
+            await self._read_starts(template.digest, template.kind)
         log.info("replica ready", replica=live.record.id, seconds=round(sum(seconds.values()), 2))
 
     async def ended(self, live: Live, state: str, message: str, now: float) -> None:
@@ -100,10 +100,13 @@ class Observer:
         if memory and live.wanted and state == "failed":
             memory.crashed(now, message, served=live.ready_at is not None)
 
-    async def remember_starts(self, template: Template) -> None:
-        """Read how long the model's last starts took."""
-        key = (template.digest, template.kind)
-        self._starts[key] = await asyncio.to_thread(self._replicas.starts, *key)
+    async def remember_starts(self, templates: Iterable[Template]) -> None:
+        """Read how long the last starts of models took that are new here; those of the others are kept current."""
+        for digest, kind in {(template.digest, template.kind) for template in templates} - self._starts.keys():
+            await self._read_starts(digest, kind)
+
+    async def _read_starts(self, digest: str, kind: str) -> None:
+        self._starts[digest, kind] = await asyncio.to_thread(self._replicas.starts, digest, kind)
 
     def eta(self, template: Template) -> dict[str, float]:
         """Expected seconds of each phase of the next start."""
