@@ -38,12 +38,18 @@ class Bar:
         return f"{self.benchmark} {self.name}: {self.figure} (asked: {self.asked}) {verdict}"
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Parse the two options that every benchmark takes; from then on SIGTERM ends what was started, as Ctrl-C does."""
+def arguments(description: str, *, cluster: bool = False) -> argparse.Namespace:
+    """Parse the options that every benchmark takes; from then on SIGTERM ends what was started, as Ctrl-C does.
+
+    `cluster`: it runs against one, and takes what says which.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="fewer runs: under five minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    if cluster:
+        parser.add_argument("--context", metavar="NAME", help="of the kubeconfig; by default its current one")
+        parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="by default what KUBECONFIG names")
     return parser.parse_args()
 
 
