@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 
 import structlog
@@ -135,7 +135,7 @@ class Leader:
             ),
             self._shared,
         )
-        self._changed = asyncio.Event()
+        self._to_apply, self._to_write = asyncio.Event(), asyncio.Event()
 
     def app(self) -> App:
         """Reports of activators, and the control API behind them."""
@@ -166,7 +166,8 @@ class Leader:
                 self.controller.run(),
                 self.cluster.run(),
                 self.publisher.run(),
-                self._objects_forever(),
+                self._look_forever(self._to_apply, self._next_try, self._apply_objects),
+                self._look_forever(self._to_write, lambda: LOOK_SECONDS, self._write_objects),
                 self._keys_forever(),
                 self._abandoned_forever(),
             ):
@@ -190,22 +191,23 @@ class Leader:
                 self._running_loop.call_soon_threadsafe(self._news)
 
     def _news(self) -> None:
-        self._changed.set()
+        self._to_apply.set()
+        self._to_write.set()
         self.controller.look()
         self.cluster.news()
 
     # Work beside the control loop
 
-    async def _objects_forever(self) -> None:
+    async def _look_forever(
+        self, news: asyncio.Event, patience: Callable[[], float], look: Callable[[], Awaitable[None]]
+    ) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._next_look()):
-                    await self._changed.wait()
-            self._changed.clear()
+                async with asyncio.timeout(patience()):
+                    await news.wait()
+            news.clear()
             try:
-                await self._apply_objects()
-                await asyncio.to_thread(self.objects.reconcile, self.mirrors.functions.objects, self._current)
-                await asyncio.to_thread(self.ingresses.reconcile, self.mirrors.activators_ready() > 0)
+                await look()
             except (DatabaseError, KubernetesError) as error:
                 log.error("objects could not be looked at; they are again", error=str(error))
             except Exception:
@@ -215,7 +217,12 @@ class Leader:
         if await asyncio.to_thread(self.applier.reconcile, self.mirrors.functions.objects):
             self.controller.changed()
 
-    def _next_look(self) -> float:
+    async def _write_objects(self) -> None:
+        """Beside the above: neither a slow model store nor Knative's slow webhooks hold up the other."""
+        await asyncio.to_thread(self.objects.reconcile, self.mirrors.functions.objects, self._current)
+        await asyncio.to_thread(self.ingresses.reconcile, self.mirrors.activators_ready() > 0)
+
+    def _next_try(self) -> float:
         due = self.applier.next_try()
         return LOOK_SECONDS if due is None else min(LOOK_SECONDS, max(0.05, due - self.clock.monotonic()))
 
