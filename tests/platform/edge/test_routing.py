@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.platform.conftest import ManualClock
 from tests.platform.edge.conftest import CHAT, Holder, function, ingress, revision, slice_of
+from tests.platform.edge.process import MASTER, Pod, until
 
 from pilotlight.activator.values import FunctionId, Route
 from pilotlight.platform.edge.belongings import Belongings
 from pilotlight.platform.edge.routing import TOGETHER, Router
 from pilotlight.platform.edge.tokenizers import Tokenizers
 from pilotlight.platform.kubernetes.kinds import Key
+from pilotlight.platform.kubernetes.secrets import EngineKeys
 from pilotlight.platform.link.wire import Shares
 from pilotlight.platform.shelf import Shelf
+from pilotlight.runtime.spec import ReplicaState
 
 NEW = "chat-00002"
 OTHER = FunctionId("team", "other")
@@ -33,7 +37,7 @@ class Stage:
         self.told: list[dict[FunctionId, Route]] = []
         self.tokenizers = Tokenizers(Shelf(f"file://{folder}", folder / "tokenizers"), clock, lambda: None)
         parts = (self.functions, self.slices, self.ingresses)
-        self.router = Router(self, *parts, self.tokenizers, lambda namespace, name: f"{namespace}/{name}", clock)
+        self.router = Router(self, *parts, self.tokenizers, EngineKeys(MASTER), clock)
 
     def apply(self, routes: Mapping[FunctionId, Route]) -> None:
         self.told.append(dict(routes))
@@ -70,7 +74,7 @@ async def test_a_function_is_routed_from_its_own_status_slices_and_ingresses(sta
     )
 
     chat, other = stage.routes[CHAT], stage.routes[OTHER]
-    assert [(replica.id, replica.engine_key) for replica in chat.replicas] == [("a", f"team/{NEW}")]
+    assert [(replica.id, replica.engine_key) for replica in chat.replicas] == [("a", EngineKeys(MASTER)("team", NEW))]
     assert [rule.hosts for rule in chat.hosts] == [("chat.team",)]
     assert (other.replicas, other.hosts) == ((), ())
 
@@ -157,6 +161,28 @@ async def test_a_change_of_everything_is_taken_in_by_parts(stage: Stage) -> None
     stage.router.shares_changed(Shares(2, {}))
     await stage.router.settle()
     assert {route.queue_limit for route in stage.routes.values()} == {500}
+
+
+async def test_a_pods_own_word_counts_until_kubernetes_has_called_it_ready(stage: Stage) -> None:
+    pod = Pod()
+    await pod.start()
+    pod.state = ReplicaState.READY
+    working = asyncio.create_task(stage.router.run())
+    try:
+        stage.tell(functions=[function(CHAT, revision(2))], slices=[slice_of(CHAT, NEW, "a", pod.ip, ready=False)])
+        assert stage.routes[CHAT].replicas == ()
+        await until(lambda: bool(stage.routes[CHAT].replicas), "its own word")
+
+        stage.tell(slices=[slice_of(CHAT, NEW, "a", pod.ip)])
+        assert [replica.id for replica in stage.routes[CHAT].replicas] == ["a"]
+
+        pod.state = ReplicaState.STARTING
+        stage.tell(slices=[slice_of(CHAT, NEW, "a", pod.ip, ready=False)])
+        assert stage.routes[CHAT].replicas == ()
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await pod.stop()
 
 
 async def test_ingresses_of_another_class_are_not_ours(stage: Stage) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.platform.edge.conftest import CHAT, revision
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.platform.edge.conftest import CHAT, make_view, revision, slice_of
 
 from pilotlight.activator.traffic import Address, HostRule, Split
 from pilotlight.activator.values import Route
+from pilotlight.platform.control.routes import start_progress
 from pilotlight.platform.edge.views import Endpoint, View, endpoints, route_of
+from pilotlight.platform.kubernetes.kinds import Key
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaState, ReplicaStatus
 
 if TYPE_CHECKING:
@@ -154,3 +158,68 @@ def test_pods_of_private_services_are_taken_once() -> None:
     found = endpoints([part("Private"), part("Private"), part("Public")])
 
     assert found == {(CHAT.namespace, NEW): [pod("a")]}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "ready", "leaving"),
+    [
+        ({"ready": True, "serving": True, "terminating": False}, True, False),
+        ({"ready": False, "serving": False, "terminating": False}, False, False),
+        ({"ready": False, "serving": True, "terminating": True}, False, True),
+        ({}, True, False),
+        (None, True, False),
+    ],
+)
+def test_conditions_of_an_endpoint(conditions: dict[str, bool] | None, ready: bool, leaving: bool) -> None:
+    [found] = endpoints([slice_with({"addresses": ["fd00::1"], "targetRef": {"name": "a"}, "conditions": conditions})])[
+        Key(CHAT.namespace, NEW)
+    ]
+
+    assert found == Endpoint("a", "fd00::1", ready, leaving)
+
+
+@pytest.mark.parametrize("raw", [{"addresses": ["10.0.0.1"]}, {"targetRef": {"name": "a"}, "addresses": []}])
+def test_an_endpoint_without_pod_or_address_is_none(raw: dict[str, object]) -> None:
+    assert endpoints([slice_with(raw)]) == {}
+
+
+def slice_with(raw: dict[str, object]) -> dict[str, object]:
+    return {**slice_of(CHAT, NEW, "a"), "endpoints": [raw]}
+
+
+pods_of_any_kind = st.lists(
+    st.tuples(st.booleans(), st.booleans(), st.booleans(), st.sampled_from([None, *ReplicaState]), st.floats(0, 1)),
+    max_size=6,
+)
+
+
+@given(pods_of_any_kind)
+def test_work_goes_to_pods_that_are_ready_and_stay_and_the_nearest_start_is_told(
+    given_pods: list[tuple[bool, bool, bool, ReplicaState | None, float]],
+) -> None:
+    pods = [pod(str(number), ready, leaving) for number, (ready, leaving, *_) in enumerate(given_pods)]
+    sent_off = tuple(each.pod for each, (_, _, sent, *_) in zip(pods, given_pods, strict=True) if sent)
+    said = [
+        ReplicaStatus(each.pod, NEW, state, (PhaseReport(Phase.LOAD, NOW, progress=progress),))
+        for each, (_, _, _, state, progress) in zip(pods, given_pods, strict=True)
+        if state is not None
+    ]
+    states = {status.replica: status.state for status in said}
+    view = make_view(revision(2, eta={"load": 8.0}), pods={NEW: pods}, leaving=sent_off)
+
+    route = routed(view, *said)
+
+    for each in pods:
+        takes = (each.ready or states.get(each.pod) is ReplicaState.READY) and not each.leaving
+        assert accepting(route).get(each.pod, False) == (takes and each.pod not in sent_off)
+    waits = [
+        each.pod
+        for each in pods
+        if not each.ready and not each.leaving and states.get(each.pod) is not ReplicaState.READY
+    ]
+    assert (route.start is not None) == bool(waits)
+    if route.start is not None:
+        heard = {status.replica: status for status in said}
+        unheard = ReplicaStatus("", NEW, ReplicaState.STARTING)
+        starts = [start_progress(heard.get(name, unheard), {"load": 8.0}, NOW) for name in waits]
+        assert route.start == min(starts, key=lambda start: start.eta_seconds)

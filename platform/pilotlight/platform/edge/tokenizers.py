@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,7 +39,7 @@ class Tokenizers:
         if not source or source in self._folders:
             return self._folders.get(source)
         if self._clock.monotonic() >= self._again.get(source, 0.0):
-            self._again[source] = self._clock.monotonic() + RETRY_SECONDS
+            self._again[source] = math.inf  # not before this try has ended
             self._threads.submit(self._fetch, source)
         return None
 
@@ -53,6 +54,7 @@ class Tokenizers:
         try:
             found = self._shelf.tokenizer(self._shelf.find(parse_reference(source), EVERYTHING))
         except (PlatformError, OSError) as error:
+            self._again[source] = self._clock.monotonic() + RETRY_SECONDS
             log.warning("no tokenizer yet; the engine checks lengths", model=source, error=str(error))
             return
         self._folders[source] = Path(found) if found else None

@@ -72,7 +72,7 @@ def _endpoint(raw: Mapping[str, object]) -> Endpoint | None:
     return Endpoint(
         pod=str(target.get("name")),
         ip=str(addresses[0]),
-        ready=bool(known.get("ready")),
+        ready=known.get("ready") is not False,  # Kubernetes: one that is not told counts as ready
         leaving=bool(known.get("terminating")),
     )
 
