@@ -1,11 +1,16 @@
 """Parameters by kind, counted from a configuration, equal those of transformers' model of it."""
 
+import json
 from collections import Counter
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pilotlight.recommender import BadConfig, config_facts, count_parameters
+from pilotlight.recommender import BadConfig, RecommenderError, config_facts, count_parameters, read_facts
 from pilotlight.recommender._config import text_config
 from pilotlight.recommender._defaults import NESTED
 from pilotlight.recommender.kinds import kind_of, share_of
@@ -14,197 +19,8 @@ from pilotlight.recommender.parameters import estimated, rank_parameters
 Config = dict[str, Any]
 
 
-def dims(kind: str, *sizes: int, **more: object) -> Config:
-    """A decoder's usual keys: vocabulary, hidden, feed-forward, layers, heads and key-value heads."""
-    keys = (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-    )
-    return {"model_type": kind, **dict(zip(keys, sizes, strict=False)), **more}
-
-
-def gpt(kind: str, vocabulary: int, hidden: int, layers: int, heads: int, **more: object) -> Config:
-    return {
-        "model_type": kind,
-        "vocab_size": vocabulary,
-        "n_embd": hidden,
-        "n_layer": layers,
-        "n_head": heads,
-        **more,
-    }
-
-
-def encoder(kind: str, vocabulary: int, hidden: int, layers: int, positions: int = 512, **more: object) -> Config:
-    heads = hidden // 64
-    return dims(kind, vocabulary, hidden, 4 * hidden, layers, heads, max_position_embeddings=positions, **more)
-
-
-_QWEN_VISION = {"depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "num_heads": 16, "in_channels": 3, "hidden_size": 1536}
-_SIGLIP = {
-    "model_type": "siglip_vision_model",
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_attention_heads": 16,
-    "num_hidden_layers": 27,
-    "image_size": 896,
-    "patch_size": 14,
-    "vision_use_head": False,
-}
-_CLIP = {
-    "model_type": "clip_vision_model",
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_attention_heads": 16,
-    "num_hidden_layers": 24,
-    "image_size": 336,
-    "patch_size": 14,
-    "projection_dim": 768,
-    "vocab_size": 32000,
-}
-_MLA = {"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
-
 # As published: config.json's own dimensions, and what it says beside them that changes a count.
-PUBLISHED: dict[str, Config] = {
-    "SmolLM2-135M": dims("llama", 49152, 576, 1536, 30, 9, 3, tie_word_embeddings=True),
-    "Llama-2-7B": dims("llama", 32000, 4096, 11008, 32, 32),
-    "Llama-3.1-8B": dims("llama", 128256, 4096, 14336, 32, 32, 8),
-    "Llama-3.2-1B": dims("llama", 128256, 2048, 8192, 16, 32, 8, head_dim=64, tie_word_embeddings=True),
-    "Llama-3.1-70B": dims("llama", 128256, 8192, 28672, 80, 64, 8),
-    "Mistral-7B": dims("mistral", 32000, 4096, 14336, 32, 32, 8, sliding_window=4096),
-    "Mistral-Nemo": dims("mistral", 131072, 5120, 14336, 40, 32, 8, head_dim=128),
-    "Mixtral-8x7B": dims("mixtral", 32000, 4096, 14336, 32, 32, 8, num_local_experts=8, num_experts_per_tok=2),
-    "Qwen2.5-0.5B": dims("qwen2", 151936, 896, 4864, 24, 14, 2, tie_word_embeddings=True),
-    "Qwen2.5-7B": dims("qwen2", 152064, 3584, 18944, 28, 28, 4, use_sliding_window=False),
-    "Qwen3-0.6B": dims("qwen3", 151936, 1024, 3072, 28, 16, 8, head_dim=128, tie_word_embeddings=True),
-    "Qwen3-8B": dims("qwen3", 151936, 4096, 12288, 36, 32, 8, head_dim=128),
-    "Qwen1.5-MoE-A2.7B": dims(
-        "qwen2_moe", 151936, 2048, 5632, 24, 16, 16, num_experts=60, num_experts_per_tok=4,
-        moe_intermediate_size=1408, shared_expert_intermediate_size=5632,
-    ),
-    "Qwen3-30B-A3B": dims(
-        "qwen3_moe", 151936, 2048, 6144, 48, 32, 4, head_dim=128, num_experts=128, num_experts_per_tok=8,
-        moe_intermediate_size=768,
-    ),
-    "Qwen3-Next-80B-A3B": dims(
-        "qwen3_next", 151936, 2048, 5120, 48, 16, 2, head_dim=256, num_experts=512, num_experts_per_tok=10,
-        moe_intermediate_size=512, shared_expert_intermediate_size=512, linear_conv_kernel_dim=4,
-        linear_key_head_dim=128, linear_value_head_dim=128, linear_num_key_heads=16, linear_num_value_heads=32,
-    ),
-    "Gemma-7B": dims("gemma", 256000, 3072, 24576, 28, 16, 16, head_dim=256),
-    "Gemma-2-2B": dims("gemma2", 256000, 2304, 9216, 26, 8, 4, head_dim=256, sliding_window=4096),
-    "Gemma-3-1B": dims("gemma3_text", 262144, 1152, 6912, 26, 4, 1, head_dim=256, sliding_window=512),
-    "Phi-2": dims("phi", 51200, 2560, 10240, 32, 32),
-    "Phi-3-mini": dims("phi3", 32064, 3072, 8192, 32, 32, 32),
-    "Phi-4": dims("phi3", 100352, 5120, 17920, 40, 40, 10),
-    "DeepSeek-V2-Lite": dims(
-        "deepseek_v2", 102400, 2048, 10944, 27, 16, 16, q_lora_rank=None, first_k_dense_replace=1,
-        n_routed_experts=64, n_shared_experts=2, moe_intermediate_size=1408, num_experts_per_tok=6, **_MLA,
-    ),
-    "DeepSeek-V3": dims(
-        "deepseek_v3", 129280, 7168, 18432, 61, 128, 128, q_lora_rank=1536, first_k_dense_replace=3,
-        n_routed_experts=256, n_shared_experts=1, moe_intermediate_size=2048, num_experts_per_tok=8, **_MLA,
-    ),
-    "OLMo-7B": dims("olmo", 50304, 4096, 11008, 32, 32, 32),
-    "OLMo-2-7B": dims("olmo2", 100352, 4096, 11008, 32, 32, 32),
-    "OLMoE-1B-7B": dims("olmoe", 50304, 2048, 1024, 16, 16, 16, num_experts=64, num_experts_per_tok=8),
-    "Granite-3.3-8B": dims("granite", 49159, 4096, 12800, 40, 32, 8, tie_word_embeddings=True),
-    "Granite-3.1-1B-A400M": dims(
-        "granitemoe", 49155, 1024, 512, 24, 16, 8, num_local_experts=32, num_experts_per_tok=8,
-        tie_word_embeddings=True,
-    ),
-    "Granite-4.0-H-Tiny": dims(
-        "granitemoehybrid", 100352, 1536, 512, 40, 12, 4, num_local_experts=64, num_experts_per_tok=6,
-        shared_intermediate_size=1024, mamba_n_heads=48, mamba_d_head=64, mamba_d_state=128, mamba_d_conv=4,
-        mamba_expand=2, mamba_n_groups=1, tie_word_embeddings=True,
-        layer_types=(["mamba"] * 5 + ["attention"] + ["mamba"] * 4) * 4,
-    ),
-    "StarCoder2-3B": dims("starcoder2", 49152, 3072, 12288, 30, 24, 2, sliding_window=4096),
-    "StableLM-2-1.6B": dims("stablelm", 100352, 2048, 5632, 24, 32, 32, use_qkv_bias=True),
-    "Command-R": dims("cohere", 256000, 8192, 22528, 40, 64, 64),
-    "Command-R7B": dims("cohere2", 256000, 4096, 14336, 32, 32, 8, sliding_window=4096),
-    "GLM-4-9B": dims("glm4", 151552, 4096, 13696, 40, 32, 2, head_dim=128, attention_bias=True),
-    "GLM-4.5-Air": dims(
-        "glm4_moe", 151552, 4096, 10944, 46, 96, 8, head_dim=128, attention_bias=True, n_routed_experts=128,
-        n_shared_experts=1, moe_intermediate_size=1408, num_experts_per_tok=8, first_k_dense_replace=1,
-        use_qk_norm=False,
-    ),
-    "SmolLM3-3B": dims("smollm3", 128256, 2048, 11008, 36, 16, 4),
-    "EXAONE-4.0-1.2B": dims("exaone4", 102400, 2048, 4096, 30, 32, 8, tie_word_embeddings=True),
-    "Falcon-7B": dims("falcon", 65024, 4544, num_hidden_layers=32, num_attention_heads=71, multi_query=True),
-    "Falcon-40B": dims(
-        "falcon", 65024, 8192, num_hidden_layers=60, num_attention_heads=128, num_kv_heads=8,
-        new_decoder_architecture=True,
-    ),
-    "Falcon-H1-0.5B": dims(
-        "falcon_h1", 32784, 1024, 2048, 36, 8, 2, head_dim=64, mamba_d_ssm=1536, mamba_n_heads=24, mamba_d_head=64,
-        mamba_d_state=128, mamba_n_groups=1, mamba_d_conv=4,
-    ),
-    "GPT-2": gpt("gpt2", 50257, 768, 12, 12, n_positions=1024),
-    "GPT-J-6B": gpt("gptj", 50400, 4096, 28, 16, n_positions=2048),
-    "Bloom-560M": {"model_type": "bloom", "vocab_size": 250880, "hidden_size": 1024, "n_layer": 24, "n_head": 16},
-    "Pythia-1B": dims("gpt_neox", 50304, 2048, 8192, 16, 8),
-    "OPT-125M": dims(
-        "opt", 50272, 768, num_hidden_layers=12, num_attention_heads=12, ffn_dim=3072, max_position_embeddings=2048
-    ),
-    "OPT-350M": dims(
-        "opt", 50272, 1024, num_hidden_layers=24, num_attention_heads=16, ffn_dim=4096, max_position_embeddings=2048,
-        word_embed_proj_dim=512, do_layer_norm_before=False,
-    ),
-    "gpt-oss-20b": dims(
-        "gpt_oss", 201088, 2880, 2880, 24, 64, 8, head_dim=64, num_local_experts=32, num_experts_per_tok=4,
-        sliding_window=128,
-    ),
-    "Llama-4-Scout (text)": dims(
-        "llama4_text", 202048, 5120, 8192, 48, 40, 8, head_dim=128, intermediate_size_mlp=16384,
-        num_local_experts=16, num_experts_per_tok=1, interleave_moe_layer_step=1,
-    ),
-    "Llama-4-Maverick (text)": dims(
-        "llama4_text", 202048, 5120, 8192, 48, 40, 8, head_dim=128, intermediate_size_mlp=16384,
-        num_local_experts=128, num_experts_per_tok=1, interleave_moe_layer_step=2,
-    ),
-    "Mamba-130M": {"model_type": "mamba", "vocab_size": 50280, "hidden_size": 768, "num_hidden_layers": 24,
-                   "state_size": 16, "conv_kernel": 4, "expand": 2},
-    "Mamba-Codestral-7B": {"model_type": "mamba2", "vocab_size": 32768, "hidden_size": 4096, "num_hidden_layers": 64,
-                           "num_heads": 128, "head_dim": 64, "state_size": 128, "n_groups": 8, "conv_kernel": 4},
-    "Bamba-9B": dims(
-        "bamba", 128256, 4096, 14336, 32, 32, 8, mamba_n_heads=128, mamba_d_head=64, mamba_d_state=128,
-        mamba_n_groups=1, mamba_d_conv=4, mamba_expand=2, attn_layer_indices=[9, 18, 27],
-    ),
-    "Jamba-v0.1": dims(
-        "jamba", 65536, 4096, 14336, 32, 32, 8, num_experts=16, num_experts_per_tok=2, expert_layer_period=2,
-        expert_layer_offset=1, attn_layer_period=8, attn_layer_offset=4, mamba_d_state=16, mamba_d_conv=4,
-        mamba_expand=2, mamba_dt_rank=256,
-    ),
-    "LFM2-1.2B": dims(
-        "lfm2", 65536, 2048, 12288, 16, 32, 8, conv_L_cache=3, full_attn_idxs=[2, 5, 8, 10, 12, 14],
-        block_multiple_of=256, block_ffn_dim_multiplier=1.0, block_auto_adjust_ff_dim=True,
-    ),
-    "all-MiniLM-L6-v2": dims("bert", 30522, 384, 1536, 6, 12, max_position_embeddings=512, type_vocab_size=2),
-    "BERT-large": encoder("bert", 30522, 1024, 24, type_vocab_size=2),
-    "RoBERTa-base": encoder("roberta", 50265, 768, 12, 514, type_vocab_size=1),
-    "bge-m3": encoder("xlm-roberta", 250002, 1024, 24, 8194, type_vocab_size=1),
-    "DistilBERT": {"model_type": "distilbert", "vocab_size": 30522, "dim": 768, "hidden_dim": 3072, "n_layers": 6,
-                   "n_heads": 12, "max_position_embeddings": 512},
-    "ModernBERT-base": dims("modernbert", 50368, 768, 1152, 22, 12, max_position_embeddings=8192),
-    "nomic-embed-text-v1.5": encoder("nomic_bert", 30528, 768, 12, 2048, type_vocab_size=2),
-    "LLaVA-1.5-7B": {
-        "model_type": "llava", "tie_word_embeddings": False, "vision_config": _CLIP,
-        "text_config": {"model_type": "llama", "vocab_size": 32064, "max_position_embeddings": 4096},
-    },
-    "Gemma-3-4B": {
-        "model_type": "gemma3", "vision_config": _SIGLIP,
-        "text_config": {"model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240,
-                        "num_hidden_layers": 34, "sliding_window": 1024},
-    },
-    "Qwen2-VL-2B": {
-        "model_type": "qwen2_vl", "vision_config": {**_QWEN_VISION, "patch_size": 14}, "tie_word_embeddings": True,
-        "text_config": dims("qwen2_vl_text", 151936, 1536, 8960, 28, 12, 2),
-    },
-}  # fmt: skip
+PUBLISHED: dict[str, Config] = json.loads(Path(__file__).with_name("published.json").read_text())
 _POOLERS = {"bert", "roberta", "xlm-roberta", "distilbert", "modernbert", "nomic_bert"}
 
 
@@ -305,6 +121,48 @@ def test_configurations_that_no_model_can_have_are_refused(changes: Config, said
         count_parameters(PUBLISHED["Llama-3.1-8B"] | changes)
 
     assert refusal.value.field in str(refusal.value)
+
+
+anything = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 10**10), st.floats(), st.text(max_size=5),
+    st.lists(st.integers() | st.text(max_size=5), max_size=4), st.dictionaries(st.text(max_size=5), st.integers()),
+)  # fmt: skip
+
+
+@given(st.sampled_from(sorted(PUBLISHED)), st.data())
+def test_whatever_a_configuration_says_it_is_read_or_refused(name: str, data: st.DataObject) -> None:
+    config = dict(PUBLISHED[name])
+    keys = [*config, "layer_types", "quantization_config", "rope_scaling", "max_position_embeddings", "architectures"]
+    for key in data.draw(st.lists(st.sampled_from(keys), max_size=4)):
+        config[key] = data.draw(anything)
+    for read in (config_facts, partial(read_facts, tensors={})):
+        try:
+            facts = read(config)
+        except RecommenderError:
+            continue
+        assert 0 <= facts.active_parameters <= facts.parameters
+        assert facts.context >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        pytest.param("LLaVA-1.5-7B", {"model_type": {"a": 1}}, id="a type that is no name"),
+        pytest.param("LFM2-1.2B", {"block_ffn_dim_multiplier": float("nan")}, id="a factor that is no number"),
+    ],
+)
+def test_what_makes_no_sense_is_left_out(name: str, changes: Config) -> None:
+    assert config_facts(PUBLISHED[name] | {"max_position_embeddings": 2048} | changes).parameters > 0
+
+
+def test_a_negative_number_of_layers_is_refused() -> None:
+    with pytest.raises(RecommenderError, match="num_hidden_layers is -1"):
+        read_facts(PUBLISHED["Llama-3.1-8B"] | {"num_hidden_layers": -1}, {})
+
+
+def test_absurdly_many_layers_cost_no_time() -> None:
+    with pytest.raises(BadConfig, match="more than 10000"):
+        count_parameters(PUBLISHED["Llama-3.1-8B"] | {"num_hidden_layers": 2**31})
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -10,6 +10,8 @@ from pilotlight.recommender.errors import BadConfig
 Config = Mapping[str, object]
 LARGEST = 2**31
 """Of any number in a configuration: a tokenizer's "no limit" (1e30) must not become a size."""
+MOST_LAYERS = 10_000
+"""More than any model has: what is done for each layer must not be done two billion times."""
 _ALIASES = {  # GPT-2's, Falcon's, OPT's, DistilBERT's and their descendants' names
     "num_hidden_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
     "num_attention_heads": ("num_attention_heads", "n_head", "n_heads"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pilotlight.recommender._config import Config, indices, model_type, names, need, number, truth
+from pilotlight.recommender._config import MOST_LAYERS, Config, indices, model_type, names, need, number, truth
+from pilotlight.recommender.errors import BadConfig
 
 Mixer = Literal["full", "sliding", "chunked", "mamba", "delta", "conv", "both"]
 """Attention over everything, a window or a chunk; a state space; gated delta rule; short convolution; the first and
@@ -29,6 +30,8 @@ _NO_WINDOW = frozenset({"smollm3", "qwen2", "qwen3", "qwen2_moe", "qwen3_moe"}) 
 def mixers(config: Config) -> tuple[Mixer, ...]:
     """One of each layer, from the language model's part of a configuration. Raises `BadConfig`."""
     count = need(config, "num_hidden_layers")
+    if count > MOST_LAYERS:
+        raise BadConfig("num_hidden_layers", f"config.json: num_hidden_layers is {count}, more than {MOST_LAYERS}")
     kind = model_type(config)
     if kind in _ALIKE:
         return (_ALIKE[kind],) * count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pilotlight.recommender._config import Config, need, number, section, text_config, truth
+from pilotlight.recommender._config import Config, model_type, need, number, section, text_config, truth
 from pilotlight.recommender._weights import Weights, matrix
 
 _KNOWN = frozenset({"llava", "gemma3", "qwen2_vl", "qwen2_5_vl", "mistral3"})
@@ -14,7 +14,7 @@ def known(config: Config) -> bool:
     """Whether there is no tower, or one whose parameters are counted exactly."""
     towers = ("vision_config", "audio_config")
     return not any(section(config, key) for key in towers) or (
-        config.get("model_type") in _KNOWN and section(config, "audio_config") is None
+        model_type(config) in _KNOWN and section(config, "audio_config") is None
     )
 
 
@@ -22,8 +22,7 @@ def weights(config: Config) -> Iterator[Weights]:
     """Raises `BadConfig` where a tower's configuration lacks its dimensions."""
     tower, hidden = section(config, "vision_config"), need(text_config(config), "hidden_size")
     if tower is not None:
-        kind = str(config.get("model_type", ""))
-        yield Weights("vision", _COUNTS.get(kind, _bound)(config, tower, hidden))
+        yield Weights("vision", _COUNTS.get(model_type(config), _bound)(config, tower, hidden))
     audio = section(config, "audio_config")
     if audio is not None:
         yield Weights("audio", _bound(config, audio, hidden))

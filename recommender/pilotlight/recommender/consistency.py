@@ -68,7 +68,8 @@ def _layers(text: Mapping[str, object], shapes: Shapes) -> Iterator[str]:
         return
     # As many numbers as were seen, and some more, are enough to find the first that miss; `expected` may be anything.
     missing = [number for number in range(min(expected, len(seen) + 5)) if number not in seen][:5]
-    what = f"layer {', '.join(map(str, missing))} missing" if missing else f"layers up to {max(seen)}"
+    most = max(seen, default=None)
+    what = f"layer {', '.join(map(str, missing))} missing" if missing else f"layers up to {most}"
     yield f"{len(seen)} layers are among the tensors ({what}), but num_hidden_layers is {expected}"
 
 

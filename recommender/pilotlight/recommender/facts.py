@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pilotlight.recommender import _context, _parts
-from pilotlight.recommender._config import Config, model_type, number, text_config
+from pilotlight.recommender._config import MOST_LAYERS, Config, model_type, number, text_config
 from pilotlight.recommender._families import family
 from pilotlight.recommender._parts import Tensor, WeightPart
 from pilotlight.recommender._units import ENGINE_WIDTHS, FLOAT_WIDTHS, STORED_NAMES
@@ -236,7 +236,7 @@ def _cache(text: Config, hidden: int, layers: int, estimates: list[str]) -> tupl
         if family(text) is not None:
             raise
         estimates.append(f"KV cache: every layer counts as full width, because {error}")
-        return (CacheLayer("full", 1, 2 * hidden),) * layers
+        return (CacheLayer("full", 1, 2 * hidden),) * min(layers, MOST_LAYERS)
 
 
 def _bounds(config: Config) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pilotlight.recommender import _states, _vision
-from pilotlight.recommender._config import Config, heads, model_type, need, number, text_config, truth
+from pilotlight.recommender._config import Config, heads, model_type, need, number, ratio, text_config, truth
 from pilotlight.recommender._families import family
 from pilotlight.recommender._layers import Mixer, mixers
 from pilotlight.recommender._weights import (
@@ -144,7 +144,6 @@ def _dense_width(text: Config) -> int:
     if kind != "lfm2" or not truth(text, "block_auto_adjust_ff_dim", True):
         return width(text)
     adjusted = int(2 * (number(text, "block_ff_dim") or width(text)) / 3)
-    factor = text.get("block_ffn_dim_multiplier", 1.0)
-    adjusted = int((factor if isinstance(factor, int | float) else 1.0) * adjusted)
+    adjusted = int((ratio(text, "block_ffn_dim_multiplier") or 1.0) * adjusted)
     multiple = number(text, "block_multiple_of") or 256
     return multiple * -(-adjusted // multiple)
