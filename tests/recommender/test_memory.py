@@ -172,6 +172,20 @@ def test_an_embedder_is_bounded_by_its_slots_alone() -> None:
     assert (plan.cache_bytes, plan.blocks, plan.tokens, plan.sequences) == (0, 0, 0, 64)
 
 
+def test_a_mixtures_step_holds_every_chosen_experts_values() -> None:
+    sizes = {"model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2}
+    mixture, single = (
+        _llama(4096, 14336, 32, 32, **sizes),
+        _llama(4096, 14336, 32, 32, **sizes | {"num_experts_per_tok": 1}),
+    )
+
+    def activations(model: ModelFacts) -> int:
+        plan = plan_memory(model, Device("4", "large", 400 * GIB), MemoryRequest(step_tokens=8192, context=4096))
+        return next(part.bytes for part in plan.parts if part.name == "activations")
+
+    assert activations(mixture) - activations(single) == 8192 * (2 * 14336 + 4096) * 2
+
+
 @given(st.sampled_from([1, 2, 4, 8]), st.integers(1, 131072), st.integers(1, 131072))
 def test_a_longer_context_never_holds_more_sequences(ranks: int, one: int, other: int) -> None:
     plans = [plan_memory(SMALL, H100, MemoryRequest(ranks=ranks, context=length)) for length in sorted((one, other))]

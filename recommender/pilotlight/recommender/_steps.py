@@ -33,5 +33,5 @@ def most_slots(request: SizingRequest, usual: int) -> int:
 
 def activation_bytes(model: ModelFacts, tokens: int, slots: int, width: int) -> int:
     """Peak of one step: a layer's widest tensors for every token, and the logits (float32, twice) of every sequence."""
-    per_token = (2 * model.intermediate_size + 6 * model.hidden_size) * width
+    per_token = (max(2 * model.intermediate_size, model.routed_values) + 6 * model.hidden_size) * width
     return tokens * per_token + (0 if model.encoder else slots * model.vocabulary * 4 * 2)

@@ -63,6 +63,8 @@ class ModelFacts:
     parts: tuple[WeightPart, ...] = ()
     cache: tuple[CacheLayer, ...] = ()
     """What each layer keeps of a sequence."""
+    routed_values: int = 0
+    """Values that a token has at once in the experts it was sent to; 0: no mixture."""
     padding: int = 0
     """Values that the engine adds to the embedding tables: it rounds their rows up to 64."""
 
@@ -187,8 +189,17 @@ def _facts(
         active_parameters=parameters - _idle(text, parts),
         parts=parts,
         cache=cache,
+        routed_values=_routed(text, hidden, parts),
         padding=_padding(text, hidden, encoder=encoder),
     )
+
+
+def _routed(text: Config, hidden: int, parts: tuple[WeightPart, ...]) -> int:
+    """Gate and up side by side, and what comes back, once for each chosen expert (vLLM's fused_moe caches)."""
+    chosen, width = number(text, "num_experts_per_tok"), number(text, "moe_intermediate_size")
+    if not chosen or all(part.kind != "experts" for part in parts):
+        return 0
+    return chosen * (2 * (width or number(text, "intermediate_size") or 4 * hidden) + hidden)
 
 
 def _padding(text: Config, hidden: int, *, encoder: bool) -> int:
