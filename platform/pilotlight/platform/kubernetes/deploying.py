@@ -49,8 +49,8 @@ class ObjectDeployer:
         before = [self._outcome(key_of(found)) for found in objects]
         existed = [self._functions.get(FunctionId(*key_of(found))) is not None for found in objects]
         written = [self._write(found) for found in objects]
-        for found in written:
-            self._again(key_of(found))
+        for taken in written:
+            self._again(key_of(taken))
         return tuple(map(self._taken, written, before, existed))
 
     def delete(self, function: FunctionId, caller: Caller) -> None:
