@@ -58,25 +58,34 @@ class Posterior:
     noise: float
 
 
-def posterior(sums: Sums, start: Vector, spread: Vector, usual_noise: float) -> Posterior:
-    """Normal coefficients that are not negative; the noise is found together with them, a few rounds of each.
+@dataclass(frozen=True, eq=False)
+class Belief:
+    """What is expected of coefficients and noise before anything was measured."""
 
-    Args:
-        sums: What was measured.
-        start: The coefficients' expectation before.
-        spread: Their standard deviations before.
-        usual_noise: The noise's expectation before, counting for `NOISE_WEIGHT` measurements (as of an inverse gamma).
-    """
-    noise = usual_noise
-    mean, covariance = start, np.diag(spread**2)
+    start: Vector
+    spread: Vector
+    """Standard deviations of the coefficients."""
+    noise: float
+    """Standard deviation of one measurement; counts for `NOISE_WEIGHT` of them, as an inverse gamma would."""
+
+
+def posterior(sums: Sums, belief: Belief) -> Posterior:
+    """Normal coefficients that are not negative; the noise is found together with them, in a few rounds."""
+    noise = belief.noise
+    mean, covariance = belief.start, np.diag(belief.spread**2)
     for _ in range(_NOISE_ROUNDS):
-        precision = np.diag(spread**-2) + sums.gram / noise**2
-        mean, covariance = non_negative(precision, spread**-2 * start + sums.moment / noise**2)
+        mean, covariance = coefficients(sums, belief, noise)
         residuals = max(0.0, float(sums.squares - 2 * sums.moment @ mean + mean @ sums.gram @ mean))
         spent = float(np.trace(covariance @ sums.gram)) / noise**2
         freedom = NOISE_WEIGHT + max(0.0, sums.count - spent)
-        noise = math.sqrt((NOISE_WEIGHT * usual_noise**2 + residuals) / freedom)
+        noise = math.sqrt((NOISE_WEIGHT * belief.noise**2 + residuals) / freedom)
     return Posterior(mean, covariance, noise)
+
+
+def coefficients(sums: Sums, belief: Belief, noise: float) -> tuple[Vector, Vector]:
+    """Mode and covariance where the noise is known."""
+    precision = np.diag(belief.spread**-2) + sums.gram / noise**2
+    return non_negative(precision, belief.spread**-2 * belief.start + sums.moment / noise**2)
 
 
 def non_negative(precision: Vector, information: Vector) -> tuple[Vector, Vector]:

@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from pilotlight.recommender._regression import NOISE_WEIGHT, Posterior, Sums, Vector, posterior, student_t
+from pilotlight.recommender._regression import NOISE_WEIGHT, Belief, Posterior, Sums, Vector, posterior, student_t
 from pilotlight.recommender.errors import RecommenderError
 
 Prior = Callable[[float], float]
@@ -84,13 +84,17 @@ class Curve:
         """Relative standard deviation of one measurement."""
         return self.posterior.noise
 
+    @property
+    def belief(self) -> Belief:
+        """Before anything was measured."""
+        own = np.array([name == "prior" for name in self.terms])
+        free = np.full(len(own), _CORRECTION if own.any() else _FREE)
+        return Belief(own.astype(float), np.where(own, _HEIGHT, free), self.usual_noise)
+
     @cached_property
     def posterior(self) -> Posterior:
         """In the regression's units."""
-        own = np.array([name == "prior" for name in self.terms])
-        if not own.any():
-            return posterior(self.sums, np.zeros(len(own)), np.full(len(own), _FREE), self.usual_noise)
-        return posterior(self.sums, own.astype(float), np.where(own, _HEIGHT, _CORRECTION), self.usual_noise)
+        return posterior(self.sums, self.belief)
 
     def at(self, load: float) -> Estimate:
         """Seconds at a load above zero."""

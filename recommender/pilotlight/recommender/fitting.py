@@ -9,7 +9,7 @@ from statistics import median
 
 import numpy as np
 
-from pilotlight.recommender._regression import Sums, Vector
+from pilotlight.recommender._regression import Sums, Vector, coefficients
 from pilotlight.recommender.curve import CURVED, LINEAR, LOWEST, USUAL_NOISE, Curve, Point, Prior, empty, start
 
 HUBER = 2.0
@@ -18,6 +18,8 @@ _REJECTED = 6.0  # ... and from which it does not count
 _ROUNDS, _CONVERGED = 12, 1e-3
 LEAST_EXPECTED = 0.01
 """Of the curve's height: below, residuals are relative to this, or one tiny measurement would outweigh all others."""
+_NORMAL_QUARTILE = 1.1503  # three quarters of a normal distribution lie within so many standard deviations
+_LINE_POINTS = 100  # for a first line; of more, every so many-th
 _CURVED_LOADS = 4  # distinct loads from which cross-validation may choose the square root
 
 
@@ -25,7 +27,7 @@ def fit(points: Iterable[Point], prior: Prior | None = None, noise: float = USUA
     """The curve through `points`, in any order.
 
     The square root is a term where leaving out one load after the other says that it predicts better. Outliers count
-    little or nothing.
+    little or nothing; but where all that was measured at one end is wrong, there is nothing to tell it by.
 
     Args:
         points: Measurements; those that are not finite or not above zero are passed over.
@@ -60,41 +62,63 @@ class _Fit:
 
     def left_out(self) -> float:
         """Mean over the loads: median absolute error of the logarithm there, by the curve through the others."""
-        errors = []
+        belief, noise, errors = self.curve.belief, self.curve.noise, []
         for load in np.unique(self.loads):
             there = self.loads == load
-            others = _summed(self.curve, self.rows, self.targets, self.values, np.where(there, 0.0, self.weights))
-            values = np.maximum(self.rows[there] @ others.posterior.mean, LOWEST)
+            others = _sums(self.rows, self.targets, self.values, np.where(there, 0.0, self.weights))
+            values = np.maximum(self.rows[there] @ coefficients(others, belief, noise)[0], LOWEST)
             errors.append(float(np.median(np.abs(np.log(self.targets[there] / values)))))
         return math.fsum(errors) / len(errors)
 
 
 def _robust(points: Sequence[Point], terms: tuple[str, ...], prior: Prior | None, noise: float) -> _Fit:
-    """Iteratively reweighted: each round measures the points against the curve of the round before."""
+    """Iteratively reweighted: each round measures the points against the curve of the round before.
+
+    The first is the prior at the measurements' median height, or without a prior a line.
+    """
     centre = math.exp(math.fsum(math.log(point.load) for point in points) / len(points))
     height = median(point.seconds / (prior(point.load) if prior else 1.0) for point in points)
     blank = empty(terms, prior, centre, height * (prior(centre) if prior else 1.0), noise)
     rows = np.array([blank.row(point.load) for point in points])
     targets = np.array([point.seconds for point in points]) / blank.scale
-    values, weights = targets, np.ones(len(points))
-    curve = _summed(blank, rows, targets, values, weights)
+    unfitted = _Fit(blank, np.array([point.load for point in points]), rows, targets, targets, np.ones(len(points)))
+    found = _against(unfitted, rows[:, 0] if prior else _line(unfitted.loads, targets), noise)
     for _ in range(_ROUNDS):
-        before, values = values, np.maximum(rows @ curve.posterior.mean, LOWEST)
-        weights = _weights(np.log(targets / values), noise)
-        curve = _summed(blank, rows, targets, values, weights)
-        if np.allclose(before, values, rtol=_CONVERGED):
+        values = np.maximum(rows @ found.curve.posterior.mean, LOWEST)
+        if np.allclose(values, found.values, rtol=_CONVERGED):
             break
-    return _Fit(curve, np.array([point.load for point in points]), rows, targets, values, weights)
+        found = _against(found, values, noise)
+    return found
+
+
+def _against(fitted: _Fit, values: Vector, noise: float) -> _Fit:
+    """The fit whose residuals and weights are those of the points against `values`."""
+    weights = _weights(np.log(fitted.targets / values), noise)
+    curve = replace(fitted.curve, sums=_sums(fitted.rows, fitted.targets, values, weights))
+    return replace(fitted, curve=curve, values=values, weights=weights)
+
+
+def _line(loads: Vector, targets: Vector) -> Vector:
+    """A first line that outliers cannot pull: the median slope between two points (Theil 1950, Sen 1968)."""
+    step = -(-len(loads) // _LINE_POINTS)
+    some_loads, some_targets = loads[::step], targets[::step]
+    one, other = np.triu_indices(len(some_loads), 1)
+    apart = some_loads[one] < some_loads[other]
+    one, other = one[apart], other[apart]
+    slopes = (some_targets[other] - some_targets[one]) / (some_loads[other] - some_loads[one])
+    slope = max(0.0, float(np.median(slopes))) if len(slopes) else 0.0
+    constant = float(np.median(targets - slope * loads))
+    return np.maximum(constant + slope * loads, LEAST_EXPECTED)
 
 
 def _weights(residuals: Vector, noise: float) -> Vector:
-    """Huber's (1964), and zero far out; the scale is the median absolute deviation, at least the usual noise."""
-    sigma = max(noise, 1.4826 * float(np.median(np.abs(residuals))))
+    """Huber's (1964), and zero far out; in units of the smaller three quarters of the residuals, or the usual noise."""
+    sigma = max(noise, float(np.quantile(np.abs(residuals), 0.75)) / _NORMAL_QUARTILE)
     distances = np.abs(residuals) / sigma
     return np.where(distances > _REJECTED, 0.0, HUBER / np.maximum(distances, HUBER))
 
 
-def _summed(curve: Curve, rows: Vector, targets: Vector, expected: Vector, weights: Vector) -> Curve:
+def _sums(rows: Vector, targets: Vector, expected: Vector, weights: Vector) -> Sums:
     """Residuals are relative to what is expected at each load."""
     expected = np.maximum(expected, LEAST_EXPECTED)
-    return replace(curve, sums=Sums.of(rows / expected[:, None], targets / expected, weights))
+    return Sums.of(rows / expected[:, None], targets / expected, weights)

@@ -24,6 +24,7 @@ from pilotlight.platform.cli import (
     logs,
     models,
     processes,
+    recommend,
     up,
     usage,
 )
@@ -89,6 +90,7 @@ app.command()(processes.activator)
 app.command()(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(recommend.app, name="recommend")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
