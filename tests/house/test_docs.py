@@ -19,6 +19,7 @@ from pilotlight.platform.api.services import Services
 from pilotlight.platform.api.table import operations
 from pilotlight.platform.cli.main import app
 from pilotlight.platform.control.state import Known
+from pilotlight.platform.kubernetes.metrics import registry as operator_metrics
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md"), ROOT / "examples" / "README.md"])
@@ -79,7 +80,11 @@ def test_paths_and_modules_that_are_named_exist(page: Path) -> None:
 
 def exposed() -> set[str]:
     """Names of the families, counters with the suffix that they are scraped with."""
-    registries: tuple[CollectorRegistry, ...] = (Metrics(dict).registry, fleet_metrics(Known))
+    registries: tuple[CollectorRegistry, ...] = (
+        Metrics(dict).registry,
+        fleet_metrics(Known),
+        operator_metrics(lambda: None, lambda: 0),
+    )
     return {
         f"{family.name}_total" if family.type == "counter" else family.name
         for registry in registries

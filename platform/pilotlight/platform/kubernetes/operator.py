@@ -11,11 +11,14 @@ from contextlib import suppress
 
 import structlog
 import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from pilotlight.platform.api.metrics import exposition
+from pilotlight.platform.api.metrics import registry as fleet_metrics
 from pilotlight.platform.clock import SystemClock
 from pilotlight.platform.database.connection import DatabaseError
 from pilotlight.platform.keys import SecretError
@@ -24,6 +27,7 @@ from pilotlight.platform.kubernetes.election import Election
 from pilotlight.platform.kubernetes.errors import KubernetesError, NotFoundError
 from pilotlight.platform.kubernetes.kinds import POD
 from pilotlight.platform.kubernetes.leader import Leader
+from pilotlight.platform.kubernetes.metrics import registry as operator_metrics
 from pilotlight.platform.kubernetes.settings import OperatorSettings
 from pilotlight.platform.kubernetes.trust import Trust
 from pilotlight.platform.link.certificates import CertificateError
@@ -54,6 +58,7 @@ class Operator:
         self._clock = SystemClock()
         self._won, self._lost, self._ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._state = "waits to lead"
+        self._leader: Leader | None = None
         self._trust = Trust(api, settings.namespace, settings.state / "tls", _names(settings.namespace), self._clock)
 
     async def run(self) -> None:
@@ -61,7 +66,8 @@ class Operator:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._ended.set)
-        health = _health_server(self._health, self._settings.host, self._settings.health_port)
+        app = health_app(self._health, self._metrics)
+        health = _health_server(app, self._settings.host, self._settings.health_port)
         serving = asyncio.create_task(health.serve())
         election = Election(
             self._api,
@@ -93,6 +99,7 @@ class Operator:
         over = asyncio.create_task(_first(self._lost, self._ended))
         try:
             self._state = "leads"
+            self._leader = leader
             await asyncio.wait([work, over], return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 work.result()
@@ -100,6 +107,7 @@ class Operator:
                 raise LostError
         finally:
             self._state = "ends"
+            self._leader = None
             # First: the API server may be what is away, and another one leads soon.
             work.cancel()
             over.cancel()
@@ -163,6 +171,12 @@ class Operator:
     def _health(self) -> str:
         return self._state
 
+    def _metrics(self) -> bytes:
+        leader = self._leader
+        own = operator_metrics(lambda: leader.hub if leader else None, lambda: self._api.calls)
+        fleet = (fleet_metrics(lambda: leader.controller.known),) if leader else ()
+        return exposition((own, *fleet))
+
 
 async def serve(settings: OperatorSettings) -> None:
     """Raises LostError, KubernetesError."""
@@ -191,14 +205,22 @@ async def _first(*events: asyncio.Event) -> asyncio.Event:
     return tasks[done.pop()]
 
 
-def _health_server(state: Callable[[], str], host: str, port: int) -> LinkServer:
+def health_app(state: Callable[[], str], metrics: Callable[[], bytes]) -> Starlette:
+    """What probes and scrapers ask; open to the cluster's own alone."""
+
     async def healthy(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def ready(_: Request) -> Response:
         return PlainTextResponse(f"{state()}\n")
 
-    app = Starlette(routes=[Route("/healthz", healthy), Route("/readyz", ready)])
+    async def measured(_: Request) -> Response:
+        return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(routes=[Route("/healthz", healthy), Route("/readyz", ready), Route("/metrics", measured)])
+
+
+def _health_server(app: Starlette, host: str, port: int) -> LinkServer:
     config = uvicorn.Config(app, host=host, port=port, lifespan="off", access_log=False, log_config=None, ws="none")
     return LinkServer(config)
 
