@@ -71,9 +71,11 @@ class Gateway:
         self._forwarder = Forwarder(settings.control_url, tls)
         limits = Limits(queue_total=max(Limits.queue_total, settings.max_held), drain_retry_seconds=DRAIN_RETRY_SECONDS)
         self._activator = Activator(self._keyring, self._reporter, self._ledger, clock, limits)
-        functions = Mirror(api, FUNCTION, self._news(lambda: self._router.function_changed))
-        slices = Mirror(api, ENDPOINT_SLICE, self._news(lambda: self._router.slice_changed), labels=FUNCTION_LABEL)
-        ingresses = Mirror(api, INGRESS, self._news(lambda: self._ingress_changed), labels=FUNCTION_LABEL)
+        functions = Mirror(api, FUNCTION, lambda key: self._in_loop(self._router.function_changed, key))
+        slices = Mirror(
+            api, ENDPOINT_SLICE, lambda key: self._in_loop(self._router.slice_changed, key), labels=FUNCTION_LABEL
+        )
+        ingresses = Mirror(api, INGRESS, lambda key: self._in_loop(self._ingress_changed, key), labels=FUNCTION_LABEL)
         self._mirrors = (functions, slices, ingresses)
         shelf = Shelf("s3", settings.state / "tokenizers", allowed_buckets())
         self._router = Router(
@@ -158,11 +160,8 @@ class Gateway:
         self._router.ingress_changed(key)
         self._listeners.changed()
 
-    def _news(self, taker: Callable[[], Callable[[Key], None]]) -> Callable[[Key], None]:
-        """From a mirror's thread to the event loop; the parts that mirrors tell are made after them."""
-        return lambda key: self._in_loop(taker(), key)
-
     def _in_loop(self, call: Callable[..., None], *arguments: object) -> None:
+        """From other threads."""
         if self._loop is not None:
             with suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(call, *arguments)
