@@ -50,7 +50,7 @@ CASES = {
         {
             "model": TINY,
             "engine": {},
-            "resources": {"cpu": 0.02, "memory": "2Gi"},
+            "resources": {"cpu": 0.02, "memory": "3Gi"},
             "pod": {"serviceAccountName": "models"},
         },
         model=True,
