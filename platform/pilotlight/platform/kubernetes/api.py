@@ -91,7 +91,9 @@ class Api:
             if inside:
                 config.load_incluster_config(client_configuration=settings)
             else:
-                config.load_kube_config(context=context, client_configuration=settings)
+                # The client reads the variable when it is imported, which may be long before.
+                chosen = os.environ.get("KUBECONFIG") or None
+                config.load_kube_config(config_file=chosen, context=context, client_configuration=settings)
         except config.ConfigException as error:
             raise UnreachableError("finding the cluster", 0, "NoConfiguration", str(error)) from error
         settings.retries = urllib3.Retry(total=0)  # whoever calls knows better whether to ask again

@@ -203,7 +203,7 @@ def _active(view: View, initialised: bool) -> Judgement:
 def _timed_out(view: View) -> bool:
     before = condition(view.autoscaler, "Active")
     elapsed = view.now - seconds_of(before.get("lastTransitionTime"))
-    if before.get("reason") == TIMED_OUT.reason:
+    if (before.get("status"), before.get("reason")) == (TIMED_OUT.status, TIMED_OUT.reason):
         return elapsed < RETRY_SECONDS
     return before.get("status") == "Unknown" and elapsed > _patience(view.autoscaler)
 
