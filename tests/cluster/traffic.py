@@ -44,9 +44,11 @@ print("{{}}")
 """
 
 
-def burst(cluster: Cluster, model: str, requests: int, max_tokens: int = 8, urls: tuple[str, ...] = (SERVICE,)) -> Any:
-    """So many requests at once; what became of them."""
-    settings = _settings(cluster, model, max_tokens, urls) | {"mode": "burst", "requests": requests}
+def burst(
+    cluster: Cluster, *models: str, requests: int, max_tokens: int = 8, urls: tuple[str, ...] = (SERVICE,)
+) -> Any:
+    """So many requests at once, to the functions in turn; what became of them."""
+    settings = _settings(cluster, models, max_tokens, urls) | {"mode": "burst", "requests": requests}
     return cluster.in_cluster(_script(settings))
 
 
@@ -82,7 +84,11 @@ def steady(
 ) -> Iterator[Steady]:
     """So many in flight all the while; `wait`: until the first are answered."""
     folder = f"/tmp/load-{uuid.uuid4().hex[:8]}"  # noqa: S108 - in the client pod, which is ours alone
-    settings = _settings(cluster, model, max_tokens, urls) | {"mode": "steady", "together": together, "folder": folder}
+    settings = _settings(cluster, (model,), max_tokens, urls) | {
+        "mode": "steady",
+        "together": together,
+        "folder": folder,
+    }
     cluster.in_cluster(DETACHED.format(folder=folder, script=_script(settings)))
     traffic = Steady(cluster, folder)
     try:
@@ -153,8 +159,8 @@ def _alive(cluster: Cluster, component: str) -> Sequence[Object]:
     return cluster.api.list(POD, SYSTEM, labels=f"app.kubernetes.io/name=pilotlight-{component}").items
 
 
-def _settings(cluster: Cluster, model: str, max_tokens: int, urls: tuple[str, ...]) -> dict[str, Any]:
-    return {"key": cluster.key, "model": model, "max_tokens": max_tokens, "urls": list(urls)}
+def _settings(cluster: Cluster, models: tuple[str, ...], max_tokens: int, urls: tuple[str, ...]) -> dict[str, Any]:
+    return {"key": cluster.key, "models": list(models), "max_tokens": max_tokens, "urls": list(urls)}
 
 
 def _script(settings: dict[str, Any]) -> str:
