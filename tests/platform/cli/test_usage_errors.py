@@ -22,7 +22,10 @@ class Result(Protocol):
 
 Cli = Callable[..., Result]
 
-COMMANDS = ["up", "demo", "deploy", "delete", "get", "describe", "logs", "call", "usage", "models", "keys"]
+COMMANDS = [
+    *("up", "demo", "deploy", "delete", "get", "describe", "logs", "call", "usage"),
+    *("install", "operator", "activator", "doctor", "models", "keys", "recommend"),
+]
 HEAVY = ["httpx", "pydantic", "rich", "sqlalchemy", "boto3", "yaml", "torch", "vllm", "uvicorn", "starlette", "aiohttp"]
 
 

@@ -26,9 +26,9 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:
-    """Check a Kubernetes cluster, before the platform is installed or after, and say what to do.
+    """Check a cluster and say what to do.
 
-    Nothing is changed; a pod that tries S3 and database lives for some seconds. Exits with 1 when there is a problem.
+    Before the platform is installed, or after. Nothing is changed; a pod that tries S3 and database lives for some seconds. Exits with 1 when there is a problem.
     """
     from pilotlight.platform.doctor.checks import judge
     from pilotlight.platform.doctor.findings import Level

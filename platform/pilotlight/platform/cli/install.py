@@ -42,9 +42,9 @@ def install(
     show_key: Annotated[bool, typer.Option("--show-key", help="Print the admin key.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end, on stdout.")] = False,
 ) -> None:
-    """Install the platform into a Kubernetes cluster with Knative, or bring it up to date.
+    """Install the platform into a cluster, or bring it up to date.
 
-    Secrets that are missing are made where they can be; what is there is never changed. Needs kubectl.
+    The cluster is Kubernetes with Knative Serving. Secrets that are missing are made where they can be; what is there is never changed. Needs kubectl.
     """
     from pilotlight.platform.cli.units import parse_seconds
     from pilotlight.platform.install.errors import InstallError

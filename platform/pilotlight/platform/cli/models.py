@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pilotlight.platform.registry.remote import RemoteStore
 
 app = typer.Typer(
-    help="Push, pull, list, tag, verify, import and collect models; make upload tokens.",
+    help="Push, pull, list, tag, verify, import and collect models.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

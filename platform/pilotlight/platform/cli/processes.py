@@ -8,9 +8,9 @@ from pilotlight.platform.cli.errors import REFUSED, CommandError
 
 
 def operator() -> None:
-    """Run the control plane of a cluster: watches functions, scales them, serves the API. One of several leads.
+    """Run the control plane of a cluster.
 
-    Its settings are environment variables; docs/kubernetes.md lists them.
+    It watches functions, scales them and serves the API; of several, one leads. Its settings are environment variables; docs/kubernetes.md lists them.
     """
     from pilotlight.platform.kubernetes.errors import KubernetesError
     from pilotlight.platform.kubernetes.operator import LostError, serve
@@ -30,9 +30,9 @@ def operator() -> None:
 
 
 def activator() -> None:
-    """Run the data plane of a cluster: holds requests, sends them to pods, meters them. Run several.
+    """Run the data plane of a cluster.
 
-    Its settings are environment variables; docs/kubernetes.md lists them.
+    It holds requests, sends them to pods and meters them; run several. Its settings are environment variables; docs/kubernetes.md lists them.
     """
     import uvloop
 
