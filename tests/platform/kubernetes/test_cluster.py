@@ -171,11 +171,21 @@ async def test_two_that_were_asked_for_do_not_share_a_pod(stage: Stage) -> None:
 
 
 async def test_pods_that_end_or_cannot_start_are_given_to_nobody(stage: Stage) -> None:
-    await stage.cluster.start(spec("asked"))
     stage.put(pod("leaves", leaves=1), pod("broken", status=BROKEN), pod("known"), pod("free"))
 
     assert [found.id for found in await stage.cluster.found({"known"})] == ["free"]
+    await stage.cluster.start(spec("asked"))
     assert (await stage.states(record("known"), record("asked")))["asked"] == ("free", ReplicaState.STARTING)
+
+
+async def test_a_pod_that_comes_between_two_looks_is_the_one_that_was_asked_for_and_no_other(stage: Stage) -> None:
+    await stage.cluster.start(spec("asked"))
+    assert await stage.states(record("asked")) == {"asked": ("asked", ReplicaState.STARTING)}
+    stage.put(pod("first", age=2), pod("second", age=1), pod("other", "chat-00002"))
+
+    assert [found.id for found in await stage.cluster.found(())] == ["other"]
+    assert (await stage.states(record("asked")))["asked"] == ("first", ReplicaState.STARTING)
+    assert [found.id for found in await stage.cluster.found({"first", "other"})] == ["second"]
 
 
 async def test_what_was_found_says_what_it_is(stage: Stage) -> None:

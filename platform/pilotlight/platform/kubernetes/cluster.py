@@ -120,8 +120,10 @@ class KubernetesCluster:
         return found
 
     async def found(self, known: Collection[str]) -> tuple[Found, ...]:
-        pods = _by_name(self._pods.objects)
-        return tuple(_found(pod) for name, pod in pods.items() if name not in known and self._hopeful(name, pod))
+        """A pod that has come since the last look may be the one that was asked for: the next look tells."""
+        pods, pending = _by_name(self._pods.objects), set(self._pending.values())
+        free = (_found(pod) for name, pod in pods.items() if name not in known and self._hopeful(name, pod))
+        return tuple(found for found in free if found.revision not in pending)
 
     def settle(self, wanted: Mapping[RevisionId, Wanted]) -> None:
         if wanted != self._wanted:
