@@ -178,6 +178,18 @@ def test_answers_share_the_bound(hub: Hub, report: MakeReport) -> None:
     assert hub.take(report("a-1", sequence=3, full=False)).shares == {CHAT: 700}
 
 
+def test_an_activator_that_leaves_takes_no_part_of_the_bound_from_the_others(hub: Hub, report: MakeReport) -> None:
+    hub.take(report("a-1", demands={CHAT: IDLE}))
+    hub.take(report("a-2", demands={CHAT: BUSY}))
+    left = hub.take(report("a-2", 2, leaving=True, demands={CHAT: BUSY}))
+
+    alone = hub.take(report("a-1", 2, demands={CHAT: IDLE}))
+
+    assert (alone.activators, alone.shares) == (1, {})
+    assert left.activators == 1
+    assert hub.demand()[CHAT].in_flight == 4
+
+
 def test_activators_are_listed_with_silence_and_clock_skew(hub: Hub, report: MakeReport, clock: FakeClock) -> None:
     hub.take(report(sent_at=clock.now() - 3.0))
     clock.advance(2.0)

@@ -119,6 +119,7 @@ class Gateway:
                 work.result()
             self._ending = True
             log.info("ending", grace_seconds=self._settings.grace_seconds)
+            self._reporter.leave()
             await self._activator.drain(self._settings.shutdown_seconds, self._settings.grace_seconds)
         finally:
             told.cancel()

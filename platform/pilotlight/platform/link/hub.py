@@ -81,10 +81,11 @@ class Hub:
         found = follow(current, report, now, self._clock.now())
         if isinstance(found, Heard):
             self._note(known, found, report)
-        fresh = self._fresh()
-        queued = {report.activator: {}, **{name: heard.queued for name, heard in fresh.items()}}
-        shares = self._grants.answer(report.activator, queued)
-        return Answer(self._name, found is Refusal.BASELESS, len(queued), shares)
+        queued = {name: heard.queued for name, heard in self._fresh().items() if not heard.leaving}
+        if report.leaving:
+            return Answer(self._name, found is Refusal.BASELESS, max(1, len(queued)))
+        shares = self._grants.answer(report.activator, {report.activator: {}, **queued})
+        return Answer(self._name, found is Refusal.BASELESS, len({report.activator, *queued}), shares)
 
     def demand(self) -> Mapping[FunctionId, Demand]:
         """The work in hand by function, of those that are known."""

@@ -28,6 +28,8 @@ class Heard:
     queued: Mapping[FunctionId, int]
     """Of those with waiting requests."""
     causes: Mapping[FunctionId, str]
+    leaving: bool = False
+    """It takes no new requests."""
 
 
 class Refusal(Enum):
@@ -60,6 +62,7 @@ def follow(before: Heard | None, report: Report, monotonic: float, now: float) -
         queued=_without(base.queued if base else {}, left_out)
         | {function: demand.queued for function, demand in report.demands.items() if demand.queued},
         causes=_without(base.causes if base else {}, left_out) | dict(report.causes),
+        leaving=report.leaving,
     )
 
 

@@ -34,6 +34,7 @@ class Outbox:
         self._cause = cause
         self._sequence = 0
         self._full = True
+        self._leaving = False
         self._woken: set[FunctionId] = set()
         self._lost: dict[tuple[FunctionId, str], Lost] = {}
         self._ready: dict[tuple[FunctionId, str], Ready] = {}
@@ -42,6 +43,10 @@ class Outbox:
     def urgent(self) -> bool:
         """Whether there is something that must not wait for the next tick."""
         return bool(self._woken or self._lost or self._ready)
+
+    def leave(self) -> None:
+        """From now on no new requests are taken."""
+        self._leaving = True
 
     def wake(self, function: FunctionId) -> None:
         self._woken.add(function)
@@ -67,6 +72,7 @@ class Outbox:
             sequence=self._sequence,
             sent_at=now,
             full=self._full,
+            leaving=self._leaving,
             demands=demands,
             gone=tuple(function for function, demand in changes.items() if demand is None),
             woken=tuple(self._woken),

@@ -93,6 +93,11 @@ class Reporter:
         self._outbox.lost(function, replica, reason)
         self._poke.set()
 
+    def leave(self) -> None:
+        """No new requests are taken from now on; the others get this one's part of the queue bounds."""
+        self._outbox.leave()
+        self._poke.set()
+
     def ready(self, function: FunctionId, replica: str) -> None:
         """A probe of ours has found a starting replica ready."""
         self._outbox.ready(function, replica)

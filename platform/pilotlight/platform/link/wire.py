@@ -94,6 +94,7 @@ class Report:
     sequence: Count  # rises with every report of one start
     sent_at: Moment  # Unix time
     full: bool  # these are all functions it knows; False: those that changed, it may be none
+    leaving: bool = False  # it takes no new requests, and needs no part of what may wait
     demands: Annotated[Mapping[Function, Work], Field(max_length=FUNCTIONS)] = field(default_factory=dict)
     gone: Annotated[tuple[Function, ...], Field(max_length=FUNCTIONS)] = ()  # known no longer
     woken: Annotated[tuple[Function, ...], Field(max_length=FUNCTIONS)] = ()
