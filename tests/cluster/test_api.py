@@ -28,8 +28,6 @@ from pilotlight.platform.kubernetes.kinds import CONFIG_MAP, FUNCTION, LEASE, NA
 from pilotlight.platform.kubernetes.mirror import Mirror
 
 SECONDS = 60.0
-DEFAULT = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
-"""Where the client library keeps what KUBECONFIG said when it was imported."""
 
 
 def config_map(namespace: str, name: str, **data: str) -> dict[str, Any]:
@@ -115,7 +113,7 @@ def through(proxy: TcpProxy, kubeconfig: str, tmp_path: Path, monkeypatch: pytes
 
     def connect() -> Api:
         with monkeypatch.context() as patched:
-            patched.setattr(DEFAULT, str(path))
+            patched.setenv("KUBECONFIG", str(path))
             return Api.connect()
 
     return connect
@@ -182,7 +180,7 @@ def test_a_stranger_is_forbidden(api: Api, kubeconfig: str, tmp_path: Path, monk
     content = yaml.safe_load(Path(kubeconfig).read_text())
     content["users"] = [{"name": each["name"], "user": {"token": "nobody"}} for each in content["users"]]
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(content))
-    monkeypatch.setattr(DEFAULT, str(tmp_path / "kubeconfig"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
 
     with pytest.raises(ForbiddenError):
         Api.connect().list(CONFIG_MAP, "default")
