@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import uuid
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -18,7 +19,7 @@ from pilotlight.platform.manifest.objects import from_object, to_object
 
 KUBECONFIG = os.environ.get("PILOTLIGHT_TEST_KUBECONFIG", "")
 pytestmark = pytest.mark.skipif(not KUBECONFIG, reason="PILOTLIGHT_TEST_KUBECONFIG names no cluster")
-NAMESPACE = "c-crd"
+NAMESPACE = f"pilotlight-test-{uuid.uuid4().hex[:6]}"
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 POD = """\
 apiVersion: pilotlight.dev/v1alpha1
@@ -81,7 +82,7 @@ def kubectl(*arguments: str, content: str = "") -> "subprocess.CompletedProcess[
 
 @pytest.fixture(scope="module", autouse=True)
 def namespace() -> Iterator[None]:
-    applied = kubectl("apply", "--server-side", "-f", "-", content=render())
+    applied = kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", content=render())
     assert applied.returncode == 0, applied.stderr
     kubectl("wait", "--for=condition=Established", "crd/functions.pilotlight.dev", "--timeout=30s")
     kubectl("create", "namespace", NAMESPACE)
