@@ -203,7 +203,6 @@ def test_a_limit_is_a_warning(check: Check, facts: Facts, said: str) -> None:
         ("pilotlight.local/runtime:dev", "kind.local, pilotlight.local"),
         ("localhost/runtime:1", "localhost"),
         ("host:5000/runtime", "host:5000"),
-        ("team/runtime:1", "index.docker.io"),
     ],
 )
 def test_tags_of_registries_that_knative_skips_are_not_resolved(image: str, skipped: str) -> None:

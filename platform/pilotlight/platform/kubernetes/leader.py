@@ -99,12 +99,7 @@ class Leader:
             self.hub.demand,
             self.clock,
         )
-        sources = Sources(
-            self.mirrors.autoscalers, self.mirrors.serverless, self.mirrors.deployments, self.mirrors.pods
-        )
-        self.scaler = KnativeScaler(
-            Autoscaler(api, sources, self.clock), KnativeBounds(api, self.mirrors.revisions), self.mirrors.autoscalers
-        )
+        self.scaler = self._scaler(api)
         self.cluster = KubernetesCluster(
             api,
             self.mirrors.pods,
@@ -127,15 +122,16 @@ class Leader:
             self.publisher,
             self.hub.cause,
             self.clock,
-            LoopSettings(
-                UNBOUNDED,
-                _spec_settings(settings),
-                settings.max_held,
-                settings.start_seconds + QUEUE_SECONDS,
-            ),
+            _loop_settings(settings),
             self._shared,
         )
         self._to_apply, self._to_write = asyncio.Event(), asyncio.Event()
+
+    def _scaler(self, api: Api) -> KnativeScaler:
+        mirrors = self.mirrors
+        sources = Sources(mirrors.autoscalers, mirrors.serverless, mirrors.deployments, mirrors.pods)
+        bounds = KnativeBounds(api, mirrors.revisions)
+        return KnativeScaler(Autoscaler(api, sources, self.clock), bounds, mirrors.autoscalers)
 
     def app(self) -> App:
         """Reports of activators, and the control API behind them."""
@@ -311,6 +307,11 @@ def _object_settings(settings: OperatorSettings, storage: Mapping[str, str], tim
 
 def _activator(namespace: str) -> str:
     return f"{ACTIVATOR_SERVICE}.{namespace}.svc.cluster.local"
+
+
+def _loop_settings(settings: OperatorSettings) -> LoopSettings:
+    hold_seconds = settings.start_seconds + QUEUE_SECONDS
+    return LoopSettings(UNBOUNDED, _spec_settings(settings), settings.max_held, hold_seconds)
 
 
 def _spec_settings(settings: OperatorSettings) -> SpecSettings:
