@@ -138,8 +138,10 @@ class Runs:
 
     def _phases(self, pod: str, of: str) -> dict[str, tuple[float, float]]:
         found = self._lab.api.get(POD, self._lab.namespace, pod)
-        url = f"http://{found['status']['podIP']}:{STATUS_PORT}{STATUS_TARGET}"
-        return timeline.phases(self._lab.client.read(url, self._lab.engine_key(of)))
+        url, key = f"http://{found['status']['podIP']}:{STATUS_PORT}{STATUS_TARGET}", self._lab.engine_key(of)
+        # Knative sends to an engine that answers its probe, even while the supervisor still warms it up.
+        wait(lambda: "ready" in timeline.phases(self._lab.client.read(url, key)), f"{pod} is ready", interval=0.05)
+        return timeline.phases(self._lab.client.read(url, key))
 
 
 def main() -> None:
