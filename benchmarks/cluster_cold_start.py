@@ -153,10 +153,10 @@ def main() -> None:
         pairs = simulated(place, runs, "load", LOAD_SECONDS, QUICK_PAIRS if options.quick else PAIRS)
         at_once = simulated(place, runs, "none", 0, QUICK_AT_ONCE_PAIRS if options.quick else AT_ONCE_PAIRS)
         real = None if options.quick else with_engine(place, runs)
-    compare("loads 2 s", pairs)
-    compare("loads nothing", at_once)
-    if real is not None:
-        show("pilotlight, vLLM", [real])
+        compare("loads 2 s", pairs)
+        compare("loads nothing", at_once)
+        if real is not None:
+            show("pilotlight, vLLM", [real])
     own = 1000 * statistics.median(mine.own for mine, _ in pairs)
     name = "request to scale patch and engine ready to first byte"
     bar = harness.Bar("cluster_cold_start", name, f"{own:.0f} ms", f"at most {LIMIT_MS} ms", own <= LIMIT_MS)

@@ -135,12 +135,12 @@ def main() -> None:
         single = one_by_one(changes, made.ready, QUICK_CHANGES if options.quick else CHANGES)
         runs = Runs(place)
         starts = [runs.ours(_function(number)) for number in range(min(STARTS, made.ready))]
+        print(f"change to decision while all are applied: {_spread([*applied.values()])}")
+        print(f"change to decision with {made.ready} at rest: {_spread(single)}")
+        show(f"pilotlight, with {made.ready} functions", starts)
         began = time.monotonic()
     removed = time.monotonic() - began
     print(f"deleted with all that was made for them in {removed:.0f} s")
-    print(f"change to decision while all are applied: {_spread([*applied.values()])}")
-    print(f"change to decision with {made.ready} at rest: {_spread(single)}")
-    show(f"pilotlight, with {made.ready} functions", starts)
     results = {
         "machine": facts,
         "filled": asdict(made),

@@ -38,6 +38,7 @@ SYSTEM = "pilotlight-system"
 CLIENT = Path(__file__).with_name("podclient.py")
 CLOCK_SAMPLES = 20
 SECONDS = 300.0
+READ_SECONDS = 30.0
 
 
 class Recorder:
@@ -129,8 +130,15 @@ class Lab:
         return self.secret(self.namespace, f"{revision}-pilotlight")[KEY_VARIABLE]
 
     def read(self, path: str) -> Any:
-        """Of the platform's API."""
-        return self.client.read(f"{self.activator}{PREFIX}{path}", self.key)
+        """Of the platform's API; again for a while, because who leads may change."""
+        deadline = time.monotonic() + READ_SECONDS
+        while True:
+            try:
+                return self.client.read(f"{self.activator}{PREFIX}{path}", self.key)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(1.0)
 
     def is_ready(self, kind: Kind, name: str) -> bool:
         return condition(self.api.get(kind, self.namespace, name), "Ready").get("status") == "True"
