@@ -28,7 +28,8 @@ def doctor(
 ) -> None:
     """Check a cluster and say what to do.
 
-    Before the platform is installed, or after. Nothing is changed; a pod that tries S3 and database lives for some seconds. Exits with 1 when there is a problem.
+    Before the platform is installed, or after. Nothing is changed; a pod that tries S3 and database lives for some
+    seconds. Exits with 1 when there is a problem.
     """
     from pilotlight.platform.doctor.checks import judge
     from pilotlight.platform.doctor.findings import Level

@@ -44,7 +44,8 @@ def install(
 ) -> None:
     """Install the platform into a cluster, or bring it up to date.
 
-    The cluster is Kubernetes with Knative Serving. Secrets that are missing are made where they can be; what is there is never changed. Needs kubectl.
+    The cluster is Kubernetes with Knative Serving, and kubectl is needed. Secrets that are missing are made where they
+    can be; what is there is never changed.
     """
     from pilotlight.platform.cli.units import parse_seconds
     from pilotlight.platform.install.errors import InstallError

@@ -10,7 +10,9 @@ from pilotlight.platform.cli.errors import REFUSED, CommandError
 def operator() -> None:
     """Run the control plane of a cluster.
 
-    It watches functions, scales them and serves the API; of several, one leads. Its settings are environment variables; docs/kubernetes.md lists them.
+    It watches functions, scales them and serves the API; of several, one leads.
+
+    Its settings are environment variables; docs/kubernetes.md lists them.
     """
     from pilotlight.platform.kubernetes.errors import KubernetesError
     from pilotlight.platform.kubernetes.operator import LostError, serve
@@ -32,7 +34,9 @@ def operator() -> None:
 def activator() -> None:
     """Run the data plane of a cluster.
 
-    It holds requests, sends them to pods and meters them; run several. Its settings are environment variables; docs/kubernetes.md lists them.
+    It holds requests, sends them to pods and meters them; run several.
+
+    Its settings are environment variables; docs/kubernetes.md lists them.
     """
     import uvloop
 
