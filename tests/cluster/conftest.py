@@ -107,7 +107,13 @@ class Cluster:
     def condition(self, namespace: str, name: str, type_: str = "Ready") -> Any:
         return condition(self.api.get(FUNCTION, namespace, name), type_)
 
+    def until_reached(self) -> None:
+        """The way to the platform is there again: it breaks when the activator at its other end is replaced."""
+        wait_for(lambda: httpx.get(f"{self.url}/healthz").status_code == 200, "the platform answers", 60)
+
     def until_ready(self, namespace: str, name: str, seconds: float = 120.0) -> None:
+        """And the platform is reached."""
+        self.until_reached()
         wait_for(
             lambda: self.condition(namespace, name).get("status") == "True", f"{namespace}/{name} is Ready", seconds
         )

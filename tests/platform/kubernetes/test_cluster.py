@@ -12,7 +12,13 @@ import pytest
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.platform.control.cluster import RevisionId, Wanted
-from pilotlight.platform.kubernetes.cluster import DELETION_COST, LEAVES_FIRST, KubernetesCluster, PodSettings
+from pilotlight.platform.kubernetes.cluster import (
+    ASKED_SECONDS,
+    DELETION_COST,
+    LEAVES_FIRST,
+    KubernetesCluster,
+    PodSettings,
+)
 from pilotlight.platform.kubernetes.errors import UnreachableError
 from pilotlight.platform.kubernetes.kinds import POD
 from pilotlight.platform.kubernetes.pods import QUEUE_PROXY_SECONDS, UNHEARD_SECONDS
@@ -326,6 +332,17 @@ async def test_one_that_does_not_end_is_removed_when_its_time_is_over(
     await stage.carried_out()
 
     assert (("delete", "pods/0 s", "a") in stage.api.calls) is removed
+
+
+async def test_one_that_the_count_does_not_take_is_ended_by_name(stage: Stage) -> None:
+    stage.put(pod("goes"))
+
+    at_once = await stage.carried_out(frozenset({"goes"}), replicas=1)
+    stage.clock.time += ASKED_SECONDS + 1
+    later = await stage.carried_out(frozenset({"goes"}), replicas=1)
+
+    assert ("delete", "goes") not in at_once
+    assert ("delete", "goes") in later
 
 
 async def test_what_could_not_be_carried_out_is_tried_again(stage: Stage) -> None:

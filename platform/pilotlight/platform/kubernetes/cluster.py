@@ -38,6 +38,8 @@ REVISION_LABEL = "serving.knative.dev/revision"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 LEAVES_FIRST = "-1000"
 """Of a ReplicaSet's pods that are equally ready, the one with the least cost goes first."""
+ASKED_SECONDS = 10.0
+"""A pod that leaves goes when its Deployment's count falls; where another pod went instead, it is ended by name."""
 LOOK_AGAIN_SECONDS = 10.0
 """Without any news; what was changed by others is put right then at the latest."""
 
@@ -94,6 +96,8 @@ class KubernetesCluster:
         self._prober = Prober(changed)
         self._pending: dict[str, RevisionId] = {}
         self._left: set[str] = set()
+        self._asked: dict[str, float] = {}
+        """Since when pods that leave were to go, monotonic."""
         self._failed: set[str] = set()
         """Pods that are to go."""
         self._served: set[str] = set()
@@ -184,16 +188,17 @@ class KubernetesCluster:
 
     def _carry_out(self, wanted: Mapping[RevisionId, Wanted]) -> None:
         pods = _by_name(self._pods.objects)
-        for each in wanted.values():
-            for name in each.leaving:
-                if name in pods:
-                    self._mark(pods[name])
+        now = self._clock.monotonic()
+        leaving = {name for each in wanted.values() for name in each.leaving if name in pods}
+        self._asked = {name: self._asked.get(name, now) for name in leaving}
+        for name in leaving:
+            self._mark(pods[name])
         self._scaler.reconcile(wanted)
         for name, pod in pods.items():
             if overdue(pod, name in self._served, self._settings.drain_seconds, self._clock.now()):
                 log.warning("pod does not end by itself and is removed", pod=name)
                 self._end(pod, grace_seconds=0)
-            elif name in self._failed and not leaves(pod):
+            elif not leaves(pod) and (name in self._failed or now - self._asked.get(name, now) > ASKED_SECONDS):
                 self._end(pod)
 
     def _end(self, pod: Object, grace_seconds: int | None = None) -> None:
