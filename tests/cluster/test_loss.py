@@ -52,9 +52,12 @@ def assert_unnoticed(told: Any) -> None:
 
 def assert_counted(cluster: Cluster, function: str, told: Any) -> None:
     """Each answer is in the ledger once, and no token is missing."""
-    wait_for(lambda: used(cluster, function)["requests"] >= told["answered"], "the ledger has every request", 90)
-    row = used(cluster, function)
-    assert (row["requests"], row["completion_tokens"]) == (told["answered"], told["tokens"])
+
+    def counted() -> tuple[int, int]:
+        row = used(cluster, function)
+        return row["requests"], row["completion_tokens"]
+
+    wait_for(lambda: counted() == (told["answered"], told["tokens"]), "the ledger has every request and token", 90)
 
 
 @pytest.mark.timeout(180)
