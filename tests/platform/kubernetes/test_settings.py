@@ -39,7 +39,7 @@ def test_both_processes_may_have_the_same_environment() -> None:
         ("PILOTLIGHT_SPOOL_BYTES", "hunter2"),
         ("PILOTLIGHT_CONTROL_PORT", "tcp://hunter2:9443"),
         ("PILOTLIGHT_DRAIN_SECONDS", "-1"),
-        ("PILOTLIGHT_TIMEOUT_SECONDS", "0"),
+        ("PILOTLIGHT_MAX_HELD", "0"),
     ],
 )
 def test_a_mistake_names_the_variable_and_never_its_value(variable: str, value: str) -> None:

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pilotlight.detector.policy import decide
 from pilotlight.detector.values import Decision, Limits
 from pilotlight.platform.control.cluster import RevisionId
+from pilotlight.platform.control.counting import scaled_by_knative
 from pilotlight.platform.control.placing import Placing
 from pilotlight.platform.control.world import (
     Drain,
@@ -102,7 +103,7 @@ def _leaving(world: World, decided: Mapping[RevisionId, Decision]) -> dict[str, 
 
 def _left_to_knative(view: FunctionView, world: World) -> bool:
     """Its count is brought about by Knative's autoscaler, which is told of no single replica."""
-    return world.room.elsewhere and view.template.autoscaler == "kpa"
+    return world.room.elsewhere and scaled_by_knative(view.revision)
 
 
 def _surplus(view: FunctionView, world: World, decision: Decision) -> list[tuple[ReplicaView, str]]:

@@ -11,12 +11,12 @@ from pilotlight.activator.traffic import HostRule
 from pilotlight.activator.values import FunctionId, Replica, RevisionFacts, Route, StartProgress
 from pilotlight.platform.control.routes import start_progress
 from pilotlight.platform.kubernetes.kinds import Key, Object, labels_of
+from pilotlight.platform.kubernetes.knative.names import REVISION_LABEL
 from pilotlight.platform.kubernetes.knative.rules import own_splits
 from pilotlight.platform.kubernetes.pods import QUEUE_PROXY_PORT
 from pilotlight.platform.kubernetes.status import Published, PublishedRevision
 from pilotlight.runtime.spec import ReplicaState, ReplicaStatus
 
-REVISION_LABEL = "serving.knative.dev/revision"
 SERVICE_TYPE_LABEL = "networking.internal.knative.dev/serviceType"
 PRIVATE = "Private"
 """The Service whose endpoints are a revision's own pods."""

@@ -20,6 +20,7 @@ from pilotlight.platform.control.cluster import Found, RevisionId, Wanted
 from pilotlight.platform.kubernetes.api import Api
 from pilotlight.platform.kubernetes.errors import KubernetesError
 from pilotlight.platform.kubernetes.kinds import FUNCTION_LABEL, POD, Key, Object, annotations_of, condition, labels_of
+from pilotlight.platform.kubernetes.knative.names import REVISION_LABEL
 from pilotlight.platform.kubernetes.mirror import Objects
 from pilotlight.platform.kubernetes.pods import (
     USER_CONTAINER,
@@ -34,7 +35,6 @@ from pilotlight.platform.kubernetes.probing import Prober, Target
 from pilotlight.platform.values import ReplicaRecord
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaSpec, ReplicaState, ReplicaStatus
 
-REVISION_LABEL = "serving.knative.dev/revision"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 LEAVES_FIRST = "-1000"
 """Of a ReplicaSet's pods that are equally ready, the one with the least cost goes first."""

@@ -31,8 +31,9 @@ from pilotlight.platform.kubernetes.metrics import registry as operator_metrics
 from pilotlight.platform.kubernetes.settings import OperatorSettings
 from pilotlight.platform.kubernetes.trust import Trust
 from pilotlight.platform.link.certificates import CertificateError
-from pilotlight.platform.link.server import LinkServer, link_server
+from pilotlight.platform.link.server import link_server
 from pilotlight.platform.link.tls import server_context
+from pilotlight.platform.listening import Server, listen
 
 LEASE = "pilotlight-operator"
 LEADER_LABEL = "pilotlight.dev/leader"
@@ -93,7 +94,7 @@ class Operator:
         leader = await self._begun()
         if leader is None:
             return
-        listener = _listen(self._settings.host, self._settings.control_port)
+        listener = listen(self._settings.host, self._settings.control_port)
         server = link_server(leader.app(), server_context(self._settings.state / "tls"))
         work = asyncio.create_task(self._work(leader, server, listener))
         over = asyncio.create_task(_first(self._lost, self._ended))
@@ -135,7 +136,7 @@ class Operator:
                 return leader
         return None
 
-    async def _work(self, leader: Leader, server: LinkServer, listener: socket.socket) -> None:
+    async def _work(self, leader: Leader, server: Server, listener: socket.socket) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(leader.run())
             tasks.create_task(server.serve(sockets=[listener]))
@@ -220,14 +221,6 @@ def health_app(state: Callable[[], str], metrics: Callable[[], bytes]) -> Starle
     return Starlette(routes=[Route("/healthz", healthy), Route("/readyz", ready), Route("/metrics", measured)])
 
 
-def _health_server(app: Starlette, host: str, port: int) -> LinkServer:
+def _health_server(app: Starlette, host: str, port: int) -> Server:
     config = uvicorn.Config(app, host=host, port=port, lifespan="off", access_log=False, log_config=None, ws="none")
-    return LinkServer(config)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(1024)
-    return listener
+    return Server(config)

@@ -51,10 +51,7 @@ class OperatorSettings(ProcessSettings):
     drain_seconds: Annotated[float, Field(gt=0)] = 120.0
     patience_seconds: Annotated[float, Field(ge=0)] = 60.0
     """How long a pod may find no node."""
-    timeout_seconds: Annotated[int, Field(ge=1)] = 600
-    """Knative's bound of one request; a cluster's `max-revision-timeout-seconds` must allow it."""
     cache_bytes: Annotated[int, Field(ge=0)] = 20 * 2**30
-    public_domain: str = ""
 
 
 class ActivatorSettings(ProcessSettings):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import structlog
 import uvicorn
@@ -14,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from pilotlight.platform.dispatch import App
 from pilotlight.platform.link.certificates import Role
 from pilotlight.platform.link.tls import peer_role
+from pilotlight.platform.listening import Server
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than any of our clients keeps a connection, so that they close first."""
@@ -21,14 +20,6 @@ GRACE_SECONDS = 5
 """How long requests may take to finish when the server ends."""
 
 log = structlog.get_logger(__name__)
-
-
-class LinkServer(uvicorn.Server):
-    """Signals are the host's."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class _ActivatorsOnly(HttpToolsProtocol):
@@ -42,7 +33,7 @@ class _ActivatorsOnly(HttpToolsProtocol):
             transport.abort()  # nothing that came with the handshake is read
 
 
-def link_server(app: App, context: ssl.SSLContext) -> LinkServer:
+def link_server(app: App, context: ssl.SSLContext) -> Server:
     """Serve with `await server.serve(sockets=[listener])`; `context` is `tls.server_context`'s."""
     config = uvicorn.Config(
         app,
@@ -56,7 +47,7 @@ def link_server(app: App, context: ssl.SSLContext) -> LinkServer:
         timeout_graceful_shutdown=GRACE_SECONDS,
         ws="none",
     )
-    return LinkServer(config)
+    return Server(config)
 
 
 def _names(certificate: object) -> object:
