@@ -254,6 +254,7 @@ def test_a_mirror_goes_on_when_the_server_ends_its_watch(
 
     until(lambda: "late" in watched.data, "what was made after that")
     watched.mirror.close()
+    assert watched.mirror.get(room, "late") is not None
 
 
 def test_a_mirror_keeps_its_copy_while_the_server_is_away_and_then_sees_what_it_missed(

@@ -282,6 +282,7 @@ def test_at_rest_nothing_is_written(chat: World) -> None:
         return chat.api.calls == before
 
     chat.until(quiet, "a look that writes nothing")
+    assert chat.driver.problems == []
 
 
 def test_foreign_edits_are_healed(chat: World) -> None:
@@ -303,6 +304,7 @@ def test_foreign_edits_are_healed(chat: World) -> None:
     chat.wait(POD_AUTOSCALER, revision, "Active", "False", "NoTraffic")
     chat.wait(INGRESS, CHAT, "Ready", "True")
     chat.wait(KNATIVE_SERVICE, CHAT, "Ready", "True")
+    assert chat.driver.problems == []
 
 
 def test_a_serverless_service_that_was_deleted_is_made_again(chat: World) -> None:
@@ -377,6 +379,7 @@ def test_deletion_leaves_nothing(chat: World) -> None:
     chat.api.delete(CONFIG_MAP, chat.namespace, "owner")
 
     chat.until(lambda: chat.left() == [], "nothing of the function is left")
+    assert chat.pods() == ()
 
 
 def test_knatives_own_autoscaler_is_told_its_bounds(world: World) -> None:

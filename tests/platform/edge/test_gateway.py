@@ -114,6 +114,7 @@ async def test_keys_are_let_in_and_shut_out_while_it_runs(stage: Stage) -> None:
     await until(let_in, "a new key's request")
     stage.keyring.revoke(record.id)
     await until(shut_out, "the refusal of a revoked key")
+    assert not await let_in()
 
 
 async def test_told_to_end_it_finishes_what_it_has_and_takes_nothing_new(stage: Stage) -> None:

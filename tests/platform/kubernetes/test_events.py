@@ -69,6 +69,7 @@ def test_a_function_that_is_gone_has_no_events(api: ScriptedApi, events: Events,
     events.decided(DECISION)
 
     until(lambda: len(told(api)) == 1, "the other one's")
+    assert [message for _, _, message in told(api)] == ["1 replicas: one request waits"]
 
 
 def test_nobody_waits_for_an_api_server_that_is_slow(api: ScriptedApi, events: Events, until: Until) -> None:
