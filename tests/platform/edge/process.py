@@ -126,9 +126,8 @@ class Leader:
 
     async def _serve(self, begun: asyncio.Event) -> None:
         hub = Hub("operator-1", SystemClock(), lambda: 1, lambda _: 1000)
-        nothing = (lambda *_: None, lambda *_: None)
         me: dict[str, Any] = {"leader": lambda: "operator-1", "me": "operator-1", "api": _api}
-        app = link_app(hub, self.woken.append, *nothing, **me)
+        app = link_app(hub, self.woken.append, lambda *_: None, **me)
         async with serving(app, self.pki.server(), self.port) as url:
             self.port = int(url.rpartition(":")[2])
             begun.set()

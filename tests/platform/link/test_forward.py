@@ -98,7 +98,7 @@ async def forwarding(
 ) -> AsyncIterator[Stage]:
     api = Api()
     hub = Hub("operator-1", SystemClock(), lambda: 1, lambda _function: 1000)
-    app = link_app(hub, print, print, print, leader=lambda: "operator-1", me="operator-1", api=api.app)
+    app = link_app(hub, print, print, leader=lambda: "operator-1", me="operator-1", api=api.app)
     async with serving(app, pki.server()) as leader, aiohttp.ClientSession() as user:
         forwarder = Forwarder(leader, pki.client(), settings)
         await forwarder.start()

@@ -41,7 +41,6 @@ class Leader:
     leader: str = "operator-1"
     woken: list[FunctionId] = field(default_factory=list)
     losses: list[tuple[FunctionId, str, str]] = field(default_factory=list)
-    seen_ready: list[tuple[FunctionId, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.hub = Hub(self.name, SystemClock(), lambda: 1, lambda _function: 1000)
@@ -49,7 +48,6 @@ class Leader:
             self.hub,
             self.woken.append,
             lambda *loss: self.losses.append(loss),
-            lambda *seen: self.seen_ready.append(seen),
             leader=lambda: self.leader,
             me=self.name,
         )
@@ -100,10 +98,8 @@ async def test_a_wake_is_told_at_once_with_its_demand_and_its_cause(
         assert leader.hub.demand()[CHAT].queued == 1
         assert leader.hub.cause(CHAT) == "k-alice"
         reporter.lost(CHAT, "pod-1", "it died")
-        reporter.ready(CHAT, "pod-2")
-        await eventually(lambda: bool(leader.losses and leader.seen_ready), "news of replicas")
+        await eventually(lambda: bool(leader.losses), "the loss of a replica")
         assert leader.losses == [(CHAT, "pod-1", "it died")]
-        assert leader.seen_ready == [(CHAT, "pod-2")]
         assert leader.woken == [CHAT]
 
 

@@ -13,7 +13,6 @@ from pilotlight.activator.values import Demand, FunctionId, RevisionDemand
 from pilotlight.platform.link.wire import (
     Answer,
     Lost,
-    Ready,
     Report,
     Shares,
     WireError,
@@ -50,7 +49,6 @@ reports = st.builds(
     gone=st.lists(functions, max_size=3).map(tuple),
     woken=st.lists(functions, max_size=3).map(tuple),
     lost=st.lists(st.builds(Lost, functions, names, st.text(max_size=50)), max_size=3).map(tuple),
-    ready=st.lists(st.builds(Ready, functions, names), max_size=3).map(tuple),
     causes=st.dictionaries(functions, names, max_size=3),
 )
 answers = st.builds(Answer, names, st.booleans(), st.integers(1, 100), st.dictionaries(functions, counts, max_size=4))
@@ -93,7 +91,7 @@ DEMAND = {"queued": 1, "in_flight": 2, "arrived_total": 3, "last_active": 4.0, "
         ({"demands": {"team-a/chat": {**DEMAND, "per_revision": [["r", 1, 1, -1.0]]}}}, "demands.team-a/chat"),
         ({"demands": {"team-a/chat": {**DEMAND, "last_active": float("nan")}}}, "last_active"),
         ({"lost": [{"function": "team-a/chat", "replica": "r", "reason": "x" * 501}]}, "lost.0.reason"),
-        ({"ready": [{"function": "team-a/chat"}]}, "ready.0.replica"),
+        ({"lost": [{"function": "team-a/chat", "reason": ""}]}, "lost.0.replica"),
     ],
 )
 def test_what_is_not_a_report_is_refused_with_its_place(changes: dict[str, Any], where: str) -> None:

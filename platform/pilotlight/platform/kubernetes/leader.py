@@ -139,7 +139,6 @@ class Leader:
             self.hub,
             self.controller.wake,
             self.controller.lost,
-            lambda *_: self.controller.look(),
             leader=lambda: self.settings.pod_name,
             me=self.settings.pod_name,
             api=self._api_app(),

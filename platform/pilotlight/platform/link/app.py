@@ -22,14 +22,12 @@ _BESIDE = 256 * 1024
 
 Wake = Callable[[FunctionId], None]
 LostReplica = Callable[[FunctionId, str, str], None]
-ReadyReplica = Callable[[FunctionId, str], None]
 
 
 def link_app(
     hub: Hub,
     wake: Wake,
     lost: LostReplica,
-    ready: ReadyReplica,
     *,
     leader: Callable[[], str],
     me: str,
@@ -49,7 +47,7 @@ def link_app(
         except ClientDisconnect:
             return Response(status_code=400)
         answer = hub.take(told)
-        _pass_on(told, wake, lost, ready)
+        _pass_on(told, wake, lost)
         return Response(encode_answer(answer), media_type="application/json")
 
     routes: list[BaseRoute] = [Route(REPORT_PATH, report, methods=["POST"])]
@@ -75,11 +73,9 @@ async def _read(request: Request) -> Report:
     return decode_report(data) if len(data) < _BESIDE else await asyncio.to_thread(decode_report, data)
 
 
-def _pass_on(report: Report, wake: Wake, lost: LostReplica, ready: ReadyReplica) -> None:
+def _pass_on(report: Report, wake: Wake, lost: LostReplica) -> None:
     for loss in report.lost:
         lost(loss.function, loss.replica, loss.reason)
-    for each in report.ready:
-        ready(each.function, each.replica)
     for function in report.woken:
         wake(function)
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from pilotlight.activator.values import Demand, FunctionId
-from pilotlight.platform.link.wire import REASON, Lost, Ready, Report
-
-_T = TypeVar("_T")
+from pilotlight.platform.link.wire import REASON, Lost, Report
 
 NEWS = 1000
-"""Replicas whose loss or readiness is kept for the leader; it looks for itself as well, so the oldest may go."""
+"""Losses of replicas that are kept for the leader; it looks for itself as well, so the oldest may go."""
 
 
 class Source(Protocol):
@@ -37,12 +35,11 @@ class Outbox:
         self._leaving = False
         self._woken: set[FunctionId] = set()
         self._lost: dict[tuple[FunctionId, str], Lost] = {}
-        self._ready: dict[tuple[FunctionId, str], Ready] = {}
 
     @property
     def urgent(self) -> bool:
         """Whether there is something that must not wait for the next tick."""
-        return bool(self._woken or self._lost or self._ready)
+        return bool(self._woken or self._lost)
 
     def leave(self) -> None:
         """From now on no new requests are taken."""
@@ -52,10 +49,10 @@ class Outbox:
         self._woken.add(function)
 
     def lost(self, function: FunctionId, replica: str, reason: str) -> None:
-        _keep(self._lost, (function, replica), Lost(function, replica, reason[:REASON]))
-
-    def ready(self, function: FunctionId, replica: str) -> None:
-        _keep(self._ready, (function, replica), Ready(function, replica))
+        self._lost.pop((function, replica), None)
+        self._lost[function, replica] = Lost(function, replica, reason[:REASON])
+        if len(self._lost) > NEWS:
+            del self._lost[next(iter(self._lost))]
 
     def compose(self, source: Source, now: float, *, heartbeat: bool) -> Report | None:
         """The next report; None: there is nothing to tell. `heartbeat`: tell even that."""
@@ -77,7 +74,6 @@ class Outbox:
             gone=tuple(function for function, demand in changes.items() if demand is None),
             woken=tuple(self._woken),
             lost=tuple(self._lost.values()),
-            ready=tuple(self._ready.values()),
             causes={
                 function: key
                 for function, demand in demands.items()
@@ -91,16 +87,7 @@ class Outbox:
         self._woken.difference_update(report.woken)
         for loss in report.lost:
             self._lost.pop((loss.function, loss.replica), None)
-        for each in report.ready:
-            self._ready.pop((each.function, each.replica), None)
 
     def failed(self) -> None:
         """Nobody knows whether the leader has it."""
         self._full = True
-
-
-def _keep(news: dict[tuple[FunctionId, str], _T], key: tuple[FunctionId, str], value: _T) -> None:
-    news.pop(key, None)
-    news[key] = value
-    if len(news) > NEWS:
-        del news[next(iter(news))]

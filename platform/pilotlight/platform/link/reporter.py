@@ -98,11 +98,6 @@ class Reporter:
         self._outbox.leave()
         self._poke.set()
 
-    def ready(self, function: FunctionId, replica: str) -> None:
-        """A probe of ours has found a starting replica ready."""
-        self._outbox.ready(function, replica)
-        self._poke.set()
-
     # Running
 
     async def start(self, source: Source) -> None:

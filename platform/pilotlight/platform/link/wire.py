@@ -76,15 +76,6 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A starting replica that the activator's own probe has found ready."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    function: Function
-    replica: Name
-
-
-@dataclass(frozen=True)
 class Report:
     """One activator's work in hand: all of it, or what has changed since its last report that was answered."""
 
@@ -99,7 +90,6 @@ class Report:
     gone: Annotated[tuple[Function, ...], Field(max_length=FUNCTIONS)] = ()  # known no longer
     woken: Annotated[tuple[Function, ...], Field(max_length=FUNCTIONS)] = ()
     lost: Annotated[tuple[Lost, ...], Field(max_length=REPLICAS)] = ()
-    ready: Annotated[tuple[Ready, ...], Field(max_length=REPLICAS)] = ()
     causes: Annotated[Mapping[Function, Name], Field(max_length=FUNCTIONS)] = field(default_factory=dict)
     """By function with waiting requests: the key of the oldest, which is the ledger's cause of a start."""
 
