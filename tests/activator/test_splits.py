@@ -30,7 +30,9 @@ def parts(stage: Stage) -> dict[str, tuple[int, int]]:
     demand = stage.activator.demand()[CHAT]
     assert demand.queued == sum(part.queued for part in demand.per_revision)
     assert demand.in_flight == sum(part.in_flight for part in demand.per_revision)
-    return {part.revision: (part.queued, part.in_flight) for part in demand.per_revision if any(part[1:3])}
+    return {
+        part.revision: (part.queued, part.in_flight) for part in demand.per_revision if part.queued or part.in_flight
+    }
 
 
 def facts(**changes: object) -> RevisionFacts:

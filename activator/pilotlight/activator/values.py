@@ -125,7 +125,8 @@ class Route:
         return frozenset({self.revision, *(split.revision for split in splits if split.percent > 0)})
 
 
-class RevisionDemand(NamedTuple):
+@dataclass(frozen=True)
+class RevisionDemand:
     """One revision's part of a `Demand`."""
 
     revision: str

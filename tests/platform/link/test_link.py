@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from pilotlight.platform.link.app import link_app
 from pilotlight.platform.link.certificates import authority
 from pilotlight.platform.link.hub import Hub
 from pilotlight.platform.link.reporter import Reporter, ReporterSettings
-from pilotlight.platform.link.wire import REPORT_PATH, Shares, decode_answer, encode_report
+from pilotlight.platform.link.wire import REPORT_PATH, VERSION, Shares, decode_answer, encode_report
 
 if TYPE_CHECKING:
     from tests.platform.link.conftest import FakeClock, MakeReport, Pki, Serving, Work
@@ -246,3 +247,17 @@ async def test_what_is_not_a_report_is_refused_and_large_ones_are_parsed(
         async with session.post(url + REPORT_PATH, data=data, ssl=pki.client()()) as response:
             assert not decode_answer(await response.read()).resync
     assert leader.hub.demand() == many
+
+
+async def test_a_leader_takes_the_reports_of_newer_activators(
+    pki: Pki, serving: Serving, leader: Leader, report: MakeReport
+) -> None:
+    sent = json.loads(encode_report(report(version=VERSION + 1, demands={CHAT: Demand(1, 0, 1, 1.0)})))
+    body = json.dumps({**sent, "new": True}).encode()
+    async with (
+        serving(leader.app, pki.server()) as url,
+        aiohttp.ClientSession() as session,
+        session.post(url + REPORT_PATH, data=body, ssl=pki.client()()) as response,
+    ):
+        assert decode_answer(await response.read()).version == VERSION
+    assert leader.hub.demand()[CHAT].queued == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from pilotlight.activator.values import Demand, FunctionId, RevisionDemand
 from pilotlight.platform.link.wire import (
+    REPORT_BYTES,
+    VERSION,
     Answer,
     Lost,
     Report,
@@ -70,6 +73,10 @@ def document(**changes: Any) -> bytes:
     return json.dumps({**json.loads(encode_report(report)), **changes}).encode()
 
 
+def part(**changes: Any) -> dict[str, Any]:
+    return {"revision": "r", "queued": 1, "in_flight": 1, "last_active": 0.0, **changes}
+
+
 DEMAND = {"queued": 1, "in_flight": 2, "arrived_total": 3, "last_active": 4.0, "per_replica": []}
 
 
@@ -77,6 +84,10 @@ DEMAND = {"queued": 1, "in_flight": 2, "arrived_total": 3, "last_active": 4.0, "
     ("changes", "where"),
     [
         ({"extra": 1}, "extra"),
+        ({"version": 0}, "version"),
+        ({"version": "2"}, "version"),
+        ({"version": True}, "version"),
+        ({"version": None}, "version"),
         ({"sequence": "1"}, "sequence"),
         ({"sequence": -1}, "sequence"),
         ({"full": 1}, "full"),
@@ -86,9 +97,10 @@ DEMAND = {"queued": 1, "in_flight": 2, "arrived_total": 3, "last_active": 4.0, "
         ({"demands": {"team-a/../x": DEMAND}}, "demands"),
         ({"demands": {"team-a/chat": {**DEMAND, "queued": -1}}}, "demands.team-a/chat"),
         ({"demands": {"team-a/chat": {**DEMAND, "more": 1}}}, "more"),
+        ({"demands": {"team-a/chat": {**DEMAND, "per_revision": [part(more=1)]}}}, "more"),
         ({"demands": {"team-a/chat": {**DEMAND, "per_replica": [["r", -1]]}}}, "demands.team-a/chat"),
-        ({"demands": {"team-a/chat": {**DEMAND, "per_revision": [["r", 1, -1, 0.0]]}}}, "demands.team-a/chat"),
-        ({"demands": {"team-a/chat": {**DEMAND, "per_revision": [["r", 1, 1, -1.0]]}}}, "demands.team-a/chat"),
+        ({"demands": {"team-a/chat": {**DEMAND, "per_revision": [part(in_flight=-1)]}}}, "demands.team-a/chat"),
+        ({"demands": {"team-a/chat": {**DEMAND, "per_revision": [part(last_active=-1.0)]}}}, "demands.team-a/chat"),
         ({"demands": {"team-a/chat": {**DEMAND, "last_active": float("nan")}}}, "last_active"),
         ({"lost": [{"function": "team-a/chat", "replica": "r", "reason": "x" * 501}]}, "lost.0.reason"),
         ({"lost": [{"function": "team-a/chat", "reason": ""}]}, "lost.0.replica"),
@@ -97,6 +109,74 @@ DEMAND = {"queued": 1, "in_flight": 2, "arrived_total": 3, "last_active": 4.0, "
 def test_what_is_not_a_report_is_refused_with_its_place(changes: dict[str, Any], where: str) -> None:
     with pytest.raises(WireError, match=where):
         decode_report(document(**changes))
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"7", b'{"version": 1', b"\xff", b"[" * 10_000])
+def test_what_is_no_message_at_all_is_refused(data: bytes) -> None:
+    with pytest.raises(WireError):
+        decode_report(data)
+
+
+class TestVersions:
+    """The other end may be ahead of this one, or behind."""
+
+    def test_what_a_newer_end_adds_is_left_out_wherever_it_is(self) -> None:
+        known = {"demands": {"team-a/chat": {**DEMAND, "per_revision": [part()]}}}
+        loss = {"function": "team-a/chat", "replica": "r", "reason": ""}
+        added = {
+            "demands": {"team-a/chat": {**DEMAND, "per_revision": [part(new=1)], "new": [1]}},
+            "lost": [{**loss, "new": "x"}],
+            "new": {"any": ["thing"]},
+        }
+        newer = decode_report(document(version=VERSION + 1, **added))
+        assert newer == replace(decode_report(document(**known, lost=[loss])), version=VERSION + 1)
+
+        answer = {"leader": "o", "resync": False, "activators": 2, "shares": {"team-a/chat": 7}, "version": VERSION + 1}
+        told = decode_answer(json.dumps({**answer, "new": None}).encode())
+        assert told == Answer("o", False, 2, {CHAT: 7}, VERSION + 1)
+
+    @pytest.mark.parametrize(
+        "changes", [{"sequence": "1"}, {"demands": {"team-a/chat": {"queued": 1}}}, {"full": None}]
+    )
+    def test_what_is_known_of_it_is_checked_all_the_same(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(WireError, match=next(iter(changes))):
+            decode_report(document(version=VERSION + 1, **changes))
+
+    def test_a_newer_end_is_bounded_as_well(self) -> None:
+        with pytest.raises(WireError, match="expected at most"):
+            decode_report(document(version=VERSION + 1, new=" " * REPORT_BYTES))
+
+    def test_what_the_first_version_sent_is_read_for_ever(self) -> None:
+        """A field that is added later has a default, or this fails: never change these documents."""
+        part = {"revision": "chat-00001", "queued": 1, "in_flight": 2, "last_active": 4.0}
+        demand = {
+            "queued": 1,
+            "in_flight": 2,
+            "arrived_total": 3,
+            "last_active": 4.0,
+            "per_replica": [["pod-1", 2]],
+            "per_revision": [part],
+        }
+        report = {
+            "activator": "a-1",
+            "started_at": 1.0,
+            "sequence": 1,
+            "sent_at": 2.0,
+            "full": True,
+            "leaving": False,
+            "demands": {"team-a/chat": demand},
+            "gone": ["team-a/old"],
+            "woken": ["team-a/chat"],
+            "lost": [{"function": "team-a/chat", "replica": "pod-0", "reason": "died"}],
+            "causes": {"team-a/chat": "k-alice"},
+            "version": 1,
+        }
+        answer = {"leader": "o-1", "resync": True, "activators": 2, "shares": {"team-a/chat": 7}, "version": 1}
+
+        assert decode_report(json.dumps(report).encode()).demands == {
+            CHAT: Demand(1, 2, 3, 4.0, (("pod-1", 2),), (RevisionDemand("chat-00001", 1, 2, 4.0),))
+        }
+        assert decode_answer(json.dumps(answer).encode()) == Answer("o-1", True, 2, {CHAT: 7}, version=1)
 
 
 def test_a_message_beyond_the_bound_is_not_parsed() -> None:

@@ -1,6 +1,7 @@
 """What goes over the link: values, and the only JSON that is taken for them.
 
-Unknown fields, other types and sizes beyond the bounds are refused, with the place in the document.
+Other types and sizes beyond the bounds are refused, with the place in the document, and so are unknown fields, unless
+the message is of a newer version: during a rolling update either end may be ahead of the other by one.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer, PlainVa
 from pilotlight.activator.values import Demand, FunctionId
 from pilotlight.platform.link.sharing import even_part
 
+VERSION = 1
+"""Of the messages that this process sends. A new field raises it and has a default, which is what older processes mean;
+older ones leave it out of what they read. What no process may leave out is another path."""
 REPORT_PATH = "/link/v1/report"
 REPORT_BYTES = 32 * 2**20
-"""Largest report: 100,000 functions take about 15 MiB."""
+"""Largest report: 100,000 functions take about 20 MiB."""
 ANSWER_BYTES = 8 * 2**20
 FUNCTIONS = 100_000
 """Most functions in one message."""
@@ -62,6 +66,7 @@ Function = Annotated[FunctionId, PlainValidator(_function), PlainSerializer(str)
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 Work = Annotated[Demand, AfterValidator(_sane)]
 Count = Annotated[int, Field(ge=0)]
+Version = Annotated[int, Field(ge=1)]
 Moment = Annotated[float, Field(ge=0)]
 
 
@@ -92,6 +97,7 @@ class Report:
     lost: Annotated[tuple[Lost, ...], Field(max_length=REPLICAS)] = ()
     causes: Annotated[Mapping[Function, Name], Field(max_length=FUNCTIONS)] = field(default_factory=dict)
     """By function with waiting requests: the key of the oldest, which is the ledger's cause of a start."""
+    version: Version = VERSION
 
 
 @dataclass(frozen=True)
@@ -116,8 +122,18 @@ class Answer:
     activators: Annotated[int, Field(ge=1)]  # that report
     shares: Annotated[Mapping[Function, Count], Field(max_length=FUNCTIONS)] = field(default_factory=dict)
     """Of functions with waiting requests anywhere; any other's bound is split evenly."""
+    version: Version = VERSION
 
 
+@dataclass(frozen=True)
+class _Head:
+    """What tells how the rest of a message is to be read."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+    version: Version
+
+
+_HEAD = TypeAdapter(_Head)
 _REPORT = TypeAdapter(Report)
 _ANSWER = TypeAdapter(Answer)
 
@@ -144,7 +160,8 @@ def _decode(adapter: TypeAdapter[T], data: bytes, limit: int) -> T:
     if len(data) > limit:
         raise WireError(f"{len(data)} bytes, expected at most {limit}")
     try:
-        return adapter.validate_json(data)
+        newer = _HEAD.validate_json(data).version > VERSION
+        return adapter.validate_json(data, extra="ignore" if newer else "forbid")
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:100] for part in first["loc"]) or "document"
