@@ -62,7 +62,16 @@ def test_a_row_says_how_the_engine_was_set_up(csv: Write) -> None:
     setup = setup_of(read_measurements(csv({"attention_dp_size": "2"}))[0], builtin())
 
     assert setup is not None
-    assert (setup.prompt, setup.answer, setup.devices, setup.weight_bytes) == (1024, 512, 4, 1.0)
+    assert (setup.prompt, setup.answer, setup.devices, setup.number_format) == (1024, 512, 4, "fp8")
+    assert setup.shape.dense_bytes == pytest.approx(setup.shape.dense_parameters, rel=1e-3)
+
+
+def test_what_runs_at_once_is_bounded_by_what_the_cache_holds(csv: Write) -> None:
+    setup = setup_of(read_measurements(csv({}))[0], builtin())
+    left = 2 * (0.92 * 80 * 2**30 - 17e9 - 3e9)  # bytes of two devices, less weights and what the engine takes
+
+    assert setup is not None
+    assert setup.resident == pytest.approx(left / (1536 * 64 * 2 * 8 * 128), rel=0.07)
     assert setup.accelerator.name == "h100-sxm"
 
 

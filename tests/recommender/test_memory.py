@@ -22,6 +22,8 @@ from pilotlight.recommender import (
     plan_memory,
 )
 from pilotlight.recommender.lora import read_adapter, slots_bytes
+from pilotlight.recommender.memory import resident
+from pilotlight.recommender.shape import known_configs
 
 GIB = 2**30
 H100 = Device("0", "H100", 80 * GIB)
@@ -269,3 +271,22 @@ def test_an_adapter_is_read() -> None:
 def test_what_is_no_adapter_is_refused(config: dict[str, Any], tensors: dict[str, Tensor], said: str) -> None:
     with pytest.raises(BadConfig, match=said):
         read_adapter(config, tensors)
+
+
+def test_as_many_requests_are_resident_as_the_pool_has_blocks_for() -> None:
+    request = MemoryRequest()
+    plan = plan_memory(SMALL, H100, request)
+
+    assert resident(SMALL, H100, request, 1024) == (plan.blocks - 1) / plan.pool.request_blocks(1024)
+
+
+def test_where_weights_leave_no_room_none_is_resident() -> None:
+    assert resident(SMALL, replace(H100, memory_bytes=2**30), MemoryRequest(), 1024) == 0
+
+
+def test_experts_may_be_spread_wider_than_the_rest() -> None:
+    facts = config_facts(known_configs()["Qwen/Qwen3-235B-A22B-FP8"])
+    rest = sum(part.rank_bytes(4, facts.kv_heads, None) for part in facts.parts if part.kind != "experts")
+    experts = facts.parameters_by_kind["experts"] * 2
+
+    assert facts.rank_weight_bytes(4, expert_ranks=16) == rest + experts // 16

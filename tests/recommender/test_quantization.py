@@ -136,3 +136,23 @@ def test_another_number_format_in_the_engine_leaves_packed_values_as_they_are() 
 
     assert narrow == facts.weight_bytes
     assert wide - narrow == 2 * (facts.parameters - MATRICES)
+
+
+INT8, FLOAT8 = ({"group": {"weights": {"num_bits": 8, "type": kind}}} for kind in ("int", "float"))
+
+
+@pytest.mark.parametrize(
+    ("quantization", "multiplied"),
+    [
+        ({"quant_method": "fp8"}, "fp8"),
+        ({"quant_method": "mxfp4"}, "fp4"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "fp4"),
+        ({"quant_method": "awq", "bits": 4}, "bf16"),
+        ({"quant_method": "compressed-tensors", "config_groups": INT8}, "int8"),
+        ({"quant_method": "compressed-tensors", "config_groups": FLOAT8}, "fp8"),
+    ],
+)
+def test_weights_are_multiplied_in_their_own_format_or_in_sixteen_bits(
+    quantization: dict[str, Any], multiplied: str
+) -> None:
+    assert config_facts({**CONFIG, "quantization_config": quantization}).arithmetic == multiplied

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotlight.recommender.accelerators import builtin
-from pilotlight.recommender.roofline import Rates, Setup, itl, prefill, resident, step, throughput, ttft
+from pilotlight.recommender.roofline import Rates, Setup, itl, prefill, step, throughput, ttft
 from pilotlight.recommender.shape import known_shapes
 
 models = st.sampled_from(sorted(known_shapes()))
@@ -17,7 +17,9 @@ batches = st.floats(1, 4096)
 
 
 def setup(model: str = "meta-llama/Llama-3.1-70B", device: str = "h100", **changes: object) -> Setup:
-    plain = Setup(known_shapes()[model], builtin().find(device), prompt=1024, answer=1024, tensor_parallel=4)
+    plain = Setup(
+        known_shapes()[model], builtin().find(device), prompt=1024, answer=1024, tensor_parallel=4, resident=64
+    )
     return replace(plain, **changes)  # type: ignore[arg-type] # fields of Setup
 
 
@@ -54,11 +56,11 @@ def test_a_latent_cache_is_not_divided() -> None:
 def test_a_batch_touches_more_experts_until_it_touches_all() -> None:
     sparse = ideal(model="MiniMaxAI/MiniMax-M2.5", device="b200")
     shape = sparse.shape
-    every = (shape.expert_parameters * 2 / 4 + (shape.dense_parameters + shape.head_parameters) * 2 / 4) / 7.7e12
+    every = (shape.expert_bytes + shape.dense_bytes + shape.head_bytes) / 4 / 7.7e12
 
     assert step(sparse, 1).weights < 0.1 * every
     assert step(sparse, 4096).weights <= every
-    assert step(replace(sparse, prompt=8, answer=8), 4096).weights == pytest.approx(every, rel=1e-6)
+    assert step(replace(sparse, resident=4096), 4096).weights == pytest.approx(every, rel=1e-6)
 
 
 def test_a_prompt_costs_two_operations_per_active_parameter_and_its_attention() -> None:
@@ -70,7 +72,7 @@ def test_a_prompt_costs_two_operations_per_active_parameter_and_its_attention() 
 
 
 def test_where_the_cache_is_full_more_requests_wait_instead_of_running() -> None:
-    full = resident(setup())
+    full = setup().resident
 
     assert itl(setup(), 2 * full) == itl(setup(), full)
     assert ttft(setup(), 1024, 2 * full) > ttft(setup(), 1024, full) + 0.9 * 1024 * itl(setup(), full)

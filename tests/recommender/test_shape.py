@@ -2,9 +2,11 @@
 
 import pytest
 
-from pilotlight.recommender.shape import ModelShape, ShapeUnknown, known_shapes, read_shape
+from pilotlight.recommender import ModelFacts, config_facts, count_parameters
+from pilotlight.recommender.shape import ModelShape, known_configs, known_shapes, shape_of
 
 LLAMA: dict[str, object] = {
+    "model_type": "llama",
     "num_hidden_layers": 32,
     "hidden_size": 4096,
     "num_attention_heads": 32,
@@ -51,14 +53,59 @@ def test_layers_with_a_window_are_counted_apart() -> None:
     assert shape.window == 128
 
 
+@pytest.mark.parametrize("model", sorted(known_configs()))
+def test_parameters_are_those_that_were_counted(model: str) -> None:
+    config, shape = known_configs()[model], known_shapes()[model]
+    counts = count_parameters(config)
+
+    assert shape.expert_parameters == counts.get("experts", 0)
+    assert shape.dense_parameters + shape.head_parameters + shape.expert_parameters == (
+        sum(counts.values()) - counts["embedding"]
+    )
+
+
 def test_a_multimodal_configuration_is_read_in_its_text_part() -> None:
-    assert read_shape({"model_type": "some_vl", "text_config": LLAMA}) == read_shape(LLAMA)
+    assert shape_of(config_facts({"model_type": "some_vl", "text_config": LLAMA})) == shape_of(config_facts(LLAMA))
 
 
-@pytest.mark.parametrize("key", ["num_hidden_layers", "hidden_size", "num_attention_heads"])
-@pytest.mark.parametrize("value", [None, 0, -1, True, "many", 10**30])
-def test_what_every_decoder_has_is_asked_for_by_name(key: str, value: object) -> None:
-    with pytest.raises(ShapeUnknown, match=key) as caught:
-        read_shape({**LLAMA, key: value})
+def test_quantised_weights_are_read_as_they_are_packed_and_the_head_at_sixteen_bits() -> None:
+    plain = shape_of(config_facts(LLAMA))
+    packed = shape_of(config_facts({**LLAMA, "quantization_config": {"quant_method": "fp8"}}))
 
-    assert caught.value.key == key
+    assert packed.dense_bytes == pytest.approx(plain.dense_bytes / 2, rel=1e-3)
+    assert packed.head_bytes == plain.head_bytes == plain.head_parameters * 2
+
+
+def test_an_engine_of_another_width_reads_plain_numbers_so() -> None:
+    facts = config_facts(LLAMA)
+
+    assert shape_of(facts, 4).dense_bytes == 2 * shape_of(facts).dense_bytes
+    assert shape_of(facts, 4).head_bytes == 2 * shape_of(facts).head_bytes
+
+
+def test_a_state_is_kept_once_and_grows_with_no_token() -> None:
+    hybrid = shape_of(
+        config_facts(
+            {
+                **LLAMA,
+                "model_type": "bamba",
+                "attn_layer_indices": [9],
+                "mamba_n_heads": 128,
+                "mamba_d_head": 64,
+                "mamba_d_state": 256,
+                "mamba_n_groups": 1,
+                "mamba_d_conv": 4,
+                "mamba_expand": 2,
+            }
+        )
+    )
+
+    assert (hybrid.attention_layers, hybrid.kv_values) == (1, 2 * 8 * 128)
+    assert hybrid.state_values > 31 * 128 * 64 * 256
+
+
+def test_an_encoder_has_no_head_and_keeps_nothing() -> None:
+    facts = ModelFacts("BertModel", 90_000_000, 22_500_000, 0, 512, 30522, 384, 6, "embed", heads=12, encoder=True)
+
+    assert (shape_of(facts).head_parameters, shape_of(facts).kv_values_whole) == (0, 0)
+    assert shape_of(facts).dense_bytes == 4 * facts.parameters

@@ -65,6 +65,9 @@ class ModelFacts:
     """What each layer keeps of a sequence."""
     routed_values: int = 0
     """Values that a token has at once in the experts it was sent to; 0: no mixture."""
+    arithmetic: str = "bf16"
+    """The number format of its products, where an accelerator has units for it; `bf16` for weights of 16 or 32 bits,
+    and for those that are unpacked first."""
     padding: int = 0
     """Values that the engine adds to the embedding tables: it rounds their rows up to 64."""
 
@@ -88,18 +91,24 @@ class ModelFacts:
         """Values that one sequence keeps whatever its length, over all layers: state spaces and convolutions."""
         return sum(layer.convolution + layer.recurrent for layer in self.cache)
 
-    def rank_weight_bytes(self, ranks: int, width: int | None = None, *, head: bool = True) -> int:
+    def rank_weight_bytes(
+        self, ranks: int, width: int | None = None, *, head: bool = True, expert_ranks: int | None = None
+    ) -> int:
         """Weights on each of `ranks` tensor-parallel ranks.
 
         Args:
             ranks: Tensor-parallel size.
             width: Bytes of a plain number in the engine; None: as stored. Quantised values stay as they are.
             head: Whether the output matrix is loaded: not where the model embeds; then neither is a pooler.
+            expert_ranks: Ranks that experts are spread over; None: as the rest.
         """
+        spread = expert_ranks or ranks
         if self.parts:
             held = [part for part in self.parts if head or part.kind not in ("lm_head", "other")]
             padding = self.padding + (-self.vocabulary % _ROWS * self.hidden_size if _has_head(held) else 0)
-            sums = sum(part.rank_bytes(ranks, self.kv_heads, width) for part in held)
+            sums = sum(
+                part.rank_bytes(spread if part.kind == "experts" else ranks, self.kv_heads, width) for part in held
+            )
             return sums + -(-padding * (width or self._stored_width) // ranks)
         whole = self.weight_bytes if self.quantized or width is None else self.parameters * width
         return -(-whole // ranks)
@@ -163,7 +172,7 @@ def _facts(
     width: int,
     estimates: list[str],
 ) -> ModelFacts:
-    text, architecture = text_config(config), _architecture(config)
+    text, architecture, packing = text_config(config), _architecture(config), scheme(config)
     encoder = model_type(text) in _ENCODER_TYPES
     cache = () if encoder else _cache(text, hidden, layers, estimates)
     values = sum(layer.heads * layer.values for layer in cache)
@@ -183,7 +192,8 @@ def _facts(
         heads=number(text, "num_attention_heads") or 0,
         intermediate_size=number(text, "intermediate_size") or 4 * hidden,
         dtype=dtype,
-        quantized=scheme(config) is not None,
+        quantized=packing is not None,
+        arithmetic=packing.arithmetic if packing else "bf16",
         encoder=encoder,
         estimates=tuple(estimates),
         active_parameters=parameters - _idle(text, parts),

@@ -7,12 +7,15 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pilotlight.recommender.accelerators import Catalogue, UnknownAccelerator
 from pilotlight.recommender.errors import RecommenderError
+from pilotlight.recommender.facts import ModelFacts, config_facts
+from pilotlight.recommender.memory import MemoryRequest, resident
 from pilotlight.recommender.roofline import Setup
-from pilotlight.recommender.shape import known_shapes
+from pilotlight.recommender.shape import known_configs, shape_of
 
 TARGETS = ("silicon_ttft_ms", "silicon_tpot_ms")
 SETTINGS = (
@@ -31,15 +34,14 @@ SETTINGS = (
     "moe_ep_size",
 )
 COLUMNS = ("id", *SETTINGS, "batch_size", *TARGETS)
-# Bytes per parameter with its scales, the format of its products, and bytes per cached value. Scales: one byte per 16
-# values (nvfp4) or 32 (mxfp4), two bytes per 32 (int4).
-_FORMATS = {
-    "fp8": (1.0, "fp8", 1.0),
-    "nvfp4": (0.5625, "fp4", 1.0),
-    "mxfp4": (0.53125, "fp4", 1.0),
-    "int4_wo": (0.5625, "bf16", 2.0),
+_INT4 = {"num_bits": 4, "group_size": 32, "type": "int"}
+# What `config.json` says of weights in these formats; the KV cache has one byte per value beside all but integers.
+_FORMATS: Mapping[str, Mapping[str, object]] = {
+    "fp8": {"quant_method": "fp8"},
+    "nvfp4": {"quant_method": "modelopt", "quant_algo": "NVFP4"},
+    "mxfp4": {"quant_method": "mxfp4"},
+    "int4_wo": {"quant_method": "compressed-tensors", "config_groups": {"": {"weights": _INT4}}},
 }
-_PLAIN = (2.0, "bf16", 2.0)
 _WHOLE = ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
 _LARGEST_FILE = 2**26
 
@@ -91,25 +93,38 @@ def groups(rows: Iterable[Measurement], least: int) -> list[list[Measurement]]:
 
 def setup_of(row: Measurement, catalogue: Catalogue) -> Setup | None:
     """What the roofline needs to know of a row; None where its model or accelerator is unknown."""
-    shape = known_shapes().get(row.setting("model_path"))
+    quantization = _quantization(row)
+    facts = _facts(row.setting("model_path"), quantization)
     try:
         accelerator = catalogue.find(row.setting("system"))
     except UnknownAccelerator:
         return None
-    if shape is None:
+    if facts is None:
         return None
-    weights, number_format, cached = _FORMATS.get(_quantization(row), _PLAIN)
+    ranks, copies = int(row.setting("tp_size")), int(row.setting("attention_dp_size") or 1) or 1
+    prompt, answer = float(row.setting("isl")), float(row.setting("osl"))
+    cached = "fp8" if facts.arithmetic != "bf16" else "auto"
+    wanted = MemoryRequest(ranks=ranks, expert_ranks=ranks * copies, kv_dtype=cached)
     return Setup(
-        shape=shape,
+        shape=shape_of(facts),
         accelerator=accelerator,
-        prompt=float(row.setting("isl")),
-        answer=float(row.setting("osl")),
-        tensor_parallel=int(row.setting("tp_size")),
-        data_parallel=int(row.setting("attention_dp_size") or 1) or 1,
-        weight_bytes=weights,
-        kv_bytes=cached,
-        number_format=number_format,
+        prompt=prompt,
+        answer=answer,
+        tensor_parallel=ranks,
+        data_parallel=copies,
+        kv_bytes=1.0 if cached == "fp8" else 2.0,
+        number_format=facts.arithmetic,
+        resident=max(1.0, resident(facts, accelerator, wanted, math.ceil(prompt + answer))),
     )
+
+
+@cache
+def _facts(model: str, quantization: str) -> ModelFacts | None:
+    config = known_configs().get(model)
+    packing = _FORMATS.get(quantization)
+    if config is None:
+        return None
+    return config_facts({**config, **({"quantization_config": packing} if packing else {})})
 
 
 def _quantization(row: Measurement) -> str:

@@ -7,6 +7,7 @@ Pure: accelerators come as values, and nothing is probed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -50,6 +51,8 @@ class MemoryRequest:
 
     ranks: int = 1
     """Tensor-parallel size: accelerators of one replica."""
+    expert_ranks: int | None = None
+    """Accelerators that experts are spread over, where they are more than those of one copy of the rest."""
     context: int | None = None
     """Longest request, tokens; None: the model's own."""
     dtype: str = "auto"
@@ -170,9 +173,9 @@ def _fit(model: ModelFacts, accelerator: HasMemory, request: MemoryRequest) -> M
 def fixed_parts(model: ModelFacts, accelerator: HasMemory, request: MemoryRequest) -> tuple[Part, ...]:
     """Everything on each accelerator but the KV cache."""
     width, step = _width(request), _step(model, accelerator, request)
-    shared = COLLECTIVE_BYTES if request.ranks > 1 else 0
+    shared = COLLECTIVE_BYTES if max(request.ranks, request.expert_ranks or 1) > 1 else 0
     parts = [
-        Part("weights", model.rank_weight_bytes(request.ranks, width, head=request.task != "embed")),
+        Part("weights", _weight_bytes(model, request, width)),
         Part("CUDA context", CONTEXT_BYTES + shared),
         Part("activations", activation_bytes(model, step, request.sequences, width)),
     ]
@@ -184,11 +187,27 @@ def fixed_parts(model: ModelFacts, accelerator: HasMemory, request: MemoryReques
     return tuple(parts)
 
 
+def resident(model: ModelFacts, accelerator: HasMemory, request: MemoryRequest, tokens: int) -> float:
+    """Requests of `tokens` that the KV cache holds at once, as a fraction too; 0 where weights leave no room."""
+    cache = pool_of(model, accelerator, request)
+    if not cache.groups:
+        return math.inf
+    room = int(accelerator.memory_bytes * request.utilization)
+    room -= sum(part.bytes for part in fixed_parts(model, accelerator, request))
+    return max(0, cache.blocks(room) - 1) / cache.request_blocks(tokens)
+
+
 def pool_of(model: ModelFacts, accelerator: HasMemory, request: MemoryRequest) -> Pool:
     """The pool of blocks on each accelerator."""
     in_flight = ASYNCHRONOUS * _step(model, accelerator, request)
     options = {"kv_cache_dtype": request.kv_dtype}
     return pool(model, options, _width(request), request.block, in_flight, request.ranks)
+
+
+def _weight_bytes(model: ModelFacts, request: MemoryRequest, width: int) -> int:
+    return model.rank_weight_bytes(
+        request.ranks, width, head=request.task != "embed", expert_ranks=request.expert_ranks
+    )
 
 
 def _width(request: MemoryRequest) -> int:

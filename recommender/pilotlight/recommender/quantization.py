@@ -33,10 +33,20 @@ class Scheme:
     bits: int
     overhead: float = 0.0  # bits of scales and zero points for each value
     kinds: frozenset[Kind] = _QUANTISED
+    floating: bool = True
 
     @property
     def value_bytes(self) -> float:
         return (self.bits + self.overhead) / 8
+
+    @property
+    def arithmetic(self) -> str:
+        """The number format of products; 4-bit integers are unpacked to 16 bits before they are multiplied."""
+        if self.bits == 4 and self.floating:
+            return "fp4"
+        if self.bits != 8:
+            return "bf16"
+        return "fp8" if self.floating else "int8"
 
 
 def scheme(config: Config) -> Scheme | None:
@@ -48,7 +58,16 @@ def scheme(config: Config) -> Scheme | None:
     bits, overhead = _bits(found, method)
     skipped = str(found.get("modules_to_not_convert", "")) + str(found.get("ignore", ""))
     kinds = _QUANTISED - ({"attention"} if "self_attn" in skipped and "layers.*" in skipped else set())
-    return Scheme(method, bits, overhead, kinds)
+    return Scheme(method, bits, overhead, kinds, _floating(found, method))
+
+
+def _floating(found: Config, method: str) -> bool:
+    """Whether packed values are floating-point numbers: by the method's name, else by the kind of a group's weights."""
+    if method == "compressed-tensors":
+        groups = (section(found, "config_groups") or {}).values()
+        kinds = [(section(group, "weights") or {}).get("type") for group in groups if isinstance(group, Mapping)]
+        return "float" in kinds
+    return method not in ("gptq", "awq", "gptq_marlin", "awq_marlin", "bitsandbytes")
 
 
 def _bits(found: Config, method: str) -> tuple[int, float]:

@@ -22,10 +22,6 @@ from dataclasses import dataclass, field
 from pilotlight.recommender.accelerators import Accelerator
 from pilotlight.recommender.shape import ModelShape
 
-_HEAD_BYTES = 2.0  # the output head stays at 16 bits
-_USABLE_MEMORY = 0.92  # vLLM's default share
-_ENGINE_BYTES = 3e9  # context, workspaces, activations and graphs per device; only for where batches stop growing
-
 
 @dataclass(frozen=True)
 class Rates:
@@ -63,12 +59,12 @@ class Setup:
     tensor_parallel: int = 1
     data_parallel: int = 1
     """Copies of the attention part, each with `batch` sequences of its own; experts are spread over all devices."""
-    weight_bytes: float = 2.0
-    """Per parameter, scales counted in."""
     kv_bytes: float = 2.0
     """Per cached value."""
     number_format: str = "bf16"
     """In which matrices are multiplied."""
+    resident: float = math.inf
+    """Requests per copy whose KV cache fits at their full length: `memory.resident`."""
     rates: Rates = field(default=Rates())
 
     @property
@@ -93,7 +89,7 @@ class Step:
 
 def step(setup: Setup, batch: float) -> Step:
     """One step at `batch` concurrent requests per copy; no more run at once than the KV cache holds."""
-    running = min(batch, resident(setup))
+    running = min(batch, setup.resident)
     shape, rates = setup.shape, setup.rates
     context = setup.prompt + setup.answer / 2
     return Step(
@@ -118,7 +114,7 @@ def ttft(setup: Setup, tokens: float, batch: float) -> float:
     rates = setup.rates
     gap = itl(setup, batch)
     own = prefill(setup, tokens) * (rates.lone_prompt + rates.interference * batch)
-    queue = max(0.0, batch / resident(setup) - 1) * setup.answer * gap
+    queue = max(0.0, batch / setup.resident - 1) * setup.answer * gap
     return rates.front + gap + own + queue
 
 
@@ -131,52 +127,36 @@ def throughput(setup: Setup, batch: float) -> float:
 def prefill(setup: Setup, tokens: float) -> float:
     """Seconds that a prompt adds to the steps that carry it: its matrices, and attention over half of itself."""
     shape = setup.shape
-    attention = 4 * shape.layers * shape.attention_width * tokens / 2 / setup.tensor_parallel
+    attention = 4 * shape.attention_layers * shape.attention_width * tokens / 2 / setup.tensor_parallel
     seconds = attention / (setup.accelerator.arithmetic("bf16") * setup.rates.arithmetic)
     return tokens * (_token_seconds(setup) + seconds)
 
 
-def resident(setup: Setup) -> float:
-    """Requests per copy whose KV cache fits at their full length; an estimate, at least one."""
-    per_device = _stored(setup) + _ENGINE_BYTES
-    pool = max(0.0, setup.accelerator.memory_bytes * _USABLE_MEMORY - per_device)
-    each = _kv_read(setup, setup.prompt + setup.answer)
-    return max(1.0, pool / each) if each else math.inf
-
-
 def _layer_seconds(setup: Setup) -> float:
     rates = setup.rates
-    own = rates.expert_layer if setup.shape.experts else rates.layer
+    own = rates.expert_layer if setup.shape.expert_parameters else rates.layer
     return own + (rates.collective if setup.devices > 1 else 0.0)
 
 
 def _dense_bytes(setup: Setup) -> float:
-    shape = setup.shape
-    return (shape.dense_parameters * setup.weight_bytes + shape.head_parameters * _HEAD_BYTES) / setup.tensor_parallel
-
-
-def _stored(setup: Setup) -> float:
-    """Weight bytes per device, input embeddings counted as large as the head."""
-    embeddings = setup.shape.head_parameters * _HEAD_BYTES / setup.tensor_parallel
-    return _dense_bytes(setup) + embeddings + setup.shape.expert_parameters * setup.weight_bytes / setup.devices
+    return (setup.shape.dense_bytes + setup.shape.head_bytes) / setup.tensor_parallel
 
 
 def _weights_read(setup: Setup, running: float) -> float:
     shape = setup.shape
-    if not shape.experts:
+    if not shape.expert_parameters:
         return _dense_bytes(setup)
-    share = shape.experts_per_token / shape.experts
     tokens = running * setup.data_parallel * setup.rates.spread
-    touched = 1 - math.pow(1 - share, tokens)
-    experts = shape.expert_parameters * setup.weight_bytes / setup.devices
-    return _dense_bytes(setup) + experts * max(share, touched)
+    touched = 1 - math.pow(1 - shape.expert_share, tokens)
+    return _dense_bytes(setup) + shape.expert_bytes / setup.devices * max(shape.expert_share, touched)
 
 
 def _kv_read(setup: Setup, context: float) -> float:
     """Bytes of one sequence's cache on one device; heads are repeated where there are fewer than devices."""
     shape = setup.shape
     values = shape.kv_values * context + shape.windowed_kv_values * min(context, shape.window)
-    return values * setup.kv_bytes * math.ceil(shape.kv_heads / setup.tensor_parallel) / shape.kv_heads
+    cached = values * setup.kv_bytes * math.ceil(shape.kv_heads / setup.tensor_parallel) / shape.kv_heads
+    return cached + shape.state_values * setup.kv_bytes / setup.tensor_parallel
 
 
 def _token_seconds(setup: Setup) -> float:

@@ -1,61 +1,60 @@
-"""What one step of a decoder reads and computes, read from its `config.json`: the roofline's view of a model."""
+"""What one step of a model reads and computes: the roofline's view of `ModelFacts`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
 
 import yaml
 
-from pilotlight.recommender.errors import RecommenderError
+from pilotlight.recommender._parts import WeightPart
+from pilotlight.recommender._units import ENGINE_WIDTHS, STORED_NAMES
+from pilotlight.recommender._weights import Kind
+from pilotlight.recommender.cache import CacheLayer
+from pilotlight.recommender.facts import ModelFacts, config_facts
 
-_LARGEST = 2**40
-
-
-class ShapeUnknown(RecommenderError):  # noqa: N818 - a verdict, not a failure
-    """A configuration lacks what the roofline needs.
-
-    Args:
-        key: The missing or unusable key of `config.json`.
-    """
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"the model's configuration has no usable {key}; without it no speed can be estimated")
-        self.key = key
+_TABLES: frozenset[Kind] = frozenset({"embedding", "lm_head"})
+_TOWERS: frozenset[Kind] = frozenset({"vision", "audio"})  # no text token passes them
+_PLAIN_BYTES = 2
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A model in what its steps cost; counts of values, not bytes."""
+    """A model in what its steps cost."""
 
     layers: int
     dense_parameters: int
-    """Read whole in every step: attention, dense MLPs, shared experts."""
+    """Multiplied with every token: attention, state spaces, dense MLPs, shared experts, routers."""
+    dense_bytes: float
+    """Of those; every step reads them whole."""
     head_parameters: int
-    """The output head; engines keep it at 16 bits."""
+    """The output matrix, be it the input's too; 0 for an encoder."""
+    head_bytes: float
     attention_width: int
     """Query heads times their size."""
+    attention_layers: int
     kv_heads: int
     """1 for a latent (MLA): it cannot be split over devices."""
     kv_values: int
     """Cached per token, in layers that see everything."""
     windowed_kv_values: int = 0
-    """Cached per token, in layers with a sliding window."""
+    """Cached per token, in layers with a sliding window or chunks."""
     window: int = 0
     """Tokens."""
+    state_values: int = 0
+    """Kept per sequence, whatever its length."""
     expert_parameters: int = 0
     """Of all routed experts of all layers."""
-    experts: int = 0
-    experts_per_token: int = 0
+    expert_bytes: float = 0.0
+    expert_share: float = 0.0
+    """Of its layer's experts, those that one token passes."""
 
     @property
     def active_parameters(self) -> float:
         """Multiplied with each token."""
-        share = self.experts_per_token / self.experts if self.experts else 0.0
-        return self.dense_parameters + self.head_parameters + self.expert_parameters * share
+        return self.dense_parameters + self.head_parameters + self.expert_parameters * self.expert_share
 
     @property
     def kv_values_whole(self) -> int:
@@ -63,80 +62,74 @@ class ModelShape:
         return self.kv_values + self.windowed_kv_values
 
 
-def read_shape(config: Mapping[str, Any]) -> ModelShape:
-    """Read a shape from `config.json`; a multimodal one's text part counts.
+def shape_of(facts: ModelFacts, width: int | None = None) -> ModelShape:
+    """A model's shape.
 
-    Raises:
-        ShapeUnknown: A number that every decoder has is missing or senseless.
+    Args:
+        facts: What is known of it; what it counted is not counted again here.
+        width: Bytes of a plain number in the engine; None: as stored. Quantised values stay as they are.
     """
-    nested = config.get("text_config")
-    config = {**config, **nested} if isinstance(nested, Mapping) else config
-    layers, hidden, heads = (_need(config, key) for key in _EVERY)
-    size = _number(config, "head_dim") or max(1, hidden // heads)
-    experts = _first(config, "num_local_experts", "num_experts", "n_routed_experts")
-    inner = _number(config, "intermediate_size") or 4 * hidden
-    moe_inner = _number(config, "moe_intermediate_size") or inner
-    sparse = layers - _number(config, "first_k_dense_replace") if experts else 0
-    shared = sparse * _first(config, "n_shared_experts", "num_shared_experts") * moe_inner
-    attention, kv_heads, cached = _attention(config, hidden, heads, size)
-    windowed = _windowed_layers(config, layers)
+    experts = [part for part in facts.parts if part.kind == "experts"]
+    dense = [part for part in facts.parts if part.kind not in (*_TABLES, *_TOWERS, "experts") and not part.buffer]
+    head = 0 if facts.encoder else facts.vocabulary * facts.hidden_size
+    plain = width or ENGINE_WIDTHS.get(facts.dtype, _PLAIN_BYTES)
+    dense_parameters = _parameters(dense) if facts.parts else max(1, facts.parameters - head)
+    expert_parameters = _parameters(experts)
+    windowed = [layer for layer in facts.cache if layer.window]
+    attending = [layer for layer in facts.cache if layer.kind != "state"]
     return ModelShape(
-        layers=layers,
-        dense_parameters=layers * attention + 3 * hidden * ((layers - sparse) * inner + shared),
-        head_parameters=hidden * _number(config, "vocab_size"),
-        attention_width=heads * size,
-        kv_heads=kv_heads,
-        kv_values=(layers - windowed) * cached,
-        windowed_kv_values=windowed * cached,
-        window=_number(config, "sliding_window") if windowed else 0,
-        expert_parameters=sparse * experts * 3 * hidden * moe_inner,
-        experts=experts,
-        experts_per_token=_first(config, "num_experts_per_tok", "experts_per_token") or min(1, experts),
+        layers=max(1, facts.layers),
+        dense_parameters=dense_parameters,
+        dense_bytes=_bytes(dense, width) if facts.parts else dense_parameters * plain,
+        head_parameters=head,
+        head_bytes=head * plain,
+        attention_width=_attention_width(facts, attending),
+        attention_layers=len(attending) if facts.cache else facts.layers,
+        kv_heads=max(1, facts.kv_heads),
+        kv_values=facts.kv_values_per_token - _values(windowed),
+        windowed_kv_values=_values(windowed),
+        window=max((layer.window for layer in windowed), default=0),
+        state_values=facts.state_values,
+        expert_parameters=expert_parameters,
+        expert_bytes=_bytes(experts, width),
+        expert_share=_expert_share(facts, expert_parameters),
     )
 
 
 @cache
-def known_shapes() -> Mapping[str, ModelShape]:
+def known_configs() -> Mapping[str, Mapping[str, object]]:
     """Models whose measurements are public, by their names on the Hugging Face hub."""
     text = resources.files("pilotlight.recommender").joinpath("data/models.yaml").read_text()
-    return {name: read_shape(config) for name, config in yaml.safe_load(text).items()}
+    found: Mapping[str, Mapping[str, object]] = yaml.safe_load(text)
+    return found
 
 
-_EVERY = ("num_hidden_layers", "hidden_size", "num_attention_heads")
+@cache
+def known_shapes() -> Mapping[str, ModelShape]:
+    """The same, as their weights are with 16 bits each."""
+    return {name: shape_of(config_facts(config)) for name, config in known_configs().items()}
 
 
-def _attention(config: Mapping[str, Any], hidden: int, heads: int, size: int) -> tuple[int, int, int]:
-    """Parameters of one layer's attention, heads of its cache, values it caches per token."""
-    latent, rope = _number(config, "kv_lora_rank"), _number(config, "qk_rope_head_dim")
-    if not latent:
-        kv_heads = _number(config, "num_key_value_heads") or heads
-        return hidden * size * (2 * heads + 2 * kv_heads), kv_heads, 2 * kv_heads * size
-    plain, value = _number(config, "qk_nope_head_dim"), _number(config, "v_head_dim")
-    query = _number(config, "q_lora_rank")
-    wide = heads * (plain + rope)
-    queries = query * (hidden + wide) if query else hidden * wide
-    cached = latent + rope
-    return queries + hidden * cached + latent * heads * (plain + value) + heads * value * hidden, 1, cached
+def _parameters(parts: Iterable[WeightPart]) -> int:
+    return sum(part.parameters for part in parts)
 
 
-def _windowed_layers(config: Mapping[str, Any], layers: int) -> int:
-    if not _number(config, "sliding_window") or config.get("use_sliding_window") is False:
-        return 0
-    kinds = config.get("layer_types")
-    return sum(kind == "sliding_attention" for kind in kinds) if isinstance(kinds, list) else layers
+def _bytes(parts: Iterable[WeightPart], width: int | None) -> float:
+    return sum(part.parameters * width if width and part.dtype in STORED_NAMES else part.bytes for part in parts)
 
 
-def _number(config: Mapping[str, Any], key: str) -> int:
-    value = config.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST else 0
+def _values(layers: Iterable[CacheLayer]) -> int:
+    return sum(layer.heads * layer.values for layer in layers)
 
 
-def _first(config: Mapping[str, Any], *keys: str) -> int:
-    return next((number for key in keys if (number := _number(config, key))), 0)
+def _attention_width(facts: ModelFacts, attending: list[CacheLayer]) -> int:
+    """Key and value of a head are as wide as its query; of a latent only the hidden size is known here."""
+    head = next((layer.values // 2 for layer in attending if layer.kind != "latent"), 0)
+    return facts.heads * head or (facts.hidden_size if facts.heads else 0)
 
 
-def _need(config: Mapping[str, Any], key: str) -> int:
-    number = _number(config, key)
-    if not number:
-        raise ShapeUnknown(key)
-    return number
+def _expert_share(facts: ModelFacts, experts: int) -> float:
+    if not experts:
+        return 0.0
+    idle = facts.parameters - facts.active_parameters if facts.active_parameters else 0
+    return max(0.0, 1 - idle / experts)

@@ -46,7 +46,7 @@ def itl_prior(setup: Setup, model: str, system: str, quantization: str, experts:
 def _engine(setup: Setup, model: str, system: str, quantization: str | None, experts: tuple[int, int]) -> Any:
     from aiconfigurator_core.sdk.engine import EngineHandle
 
-    spread = {"moe_tp_size": experts[0], "moe_ep_size": experts[1]} if setup.shape.experts else {}
+    spread = {"moe_tp_size": experts[0], "moe_ep_size": experts[1]} if setup.shape.expert_parameters else {}
     return EngineHandle.compile(
         model,
         system,
@@ -74,7 +74,7 @@ def _mean(setup: Setup, seconds: list[float]) -> Prior:
     places, heights = np.log(_BATCHES), np.log(seconds)
 
     def prior(batch: float) -> float:
-        running = min(batch, roofline.resident(setup))
+        running = min(batch, setup.resident)
         tables = math.exp(float(np.interp(math.log(running), places, heights)))
         return math.sqrt(tables * roofline.itl(setup, batch))
 
