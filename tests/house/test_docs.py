@@ -15,11 +15,13 @@ from prometheus_client import CollectorRegistry
 
 from pilotlight.activator.metrics import Metrics
 from pilotlight.platform.api.metrics import registry as fleet_metrics
+from pilotlight.platform.api.registry_table import REGISTRY, REGISTRY_PATH
 from pilotlight.platform.api.services import Services
 from pilotlight.platform.api.table import operations
 from pilotlight.platform.cli.main import app
 from pilotlight.platform.control.state import Known
 from pilotlight.platform.kubernetes.metrics import registry as operator_metrics
+from pilotlight.platform.registry.http import registry_routes
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md"), ROOT / "examples" / "README.md"])
@@ -170,6 +172,33 @@ def test_every_operation_is_in_the_table_with_its_query_and_rights() -> None:
 
     table = operations(cast("Services", None))  # handlers are made and not called
     assert told == {(f"{row.method} {row.path}", tuple(row.query.model_fields), row.admin) for row in table}
+
+
+def registry_served() -> set[tuple[str, str]]:
+    """Methods and paths below a bucket."""
+
+    async def nobody(_request: object) -> Any:
+        raise AssertionError
+
+    found = set()
+    for route in registry_routes(lambda _bucket: None, nobody):
+        methods = route.methods or set()
+        # Starlette answers HEAD wherever there is a GET.
+        found |= {(method, route.path) for method in methods - ({"HEAD"} if "GET" in methods else set())}
+    return found
+
+
+def test_every_operation_of_the_registry_is_in_its_table_and_in_the_document() -> None:
+    page = (ROOT / "docs/http.md").read_text().partition("| request below `/registry/BUCKET` |")[2]
+    told = set()
+    for cell in re.findall(r"^\| (`[A-Z].*?) \| ", page, flags=re.MULTILINE):
+        methods, path = re.findall(r"`([A-Z]+)", cell), re.findall(r"(/\w+(?:/KEY)?)", cell)[-1]
+        told |= {(method, "/{bucket}" + path.replace("KEY", "{key:path}")) for method in methods}
+
+    served = registry_served()
+    assert told == served
+    assert {(row.method, row.path.removeprefix(REGISTRY_PATH)) for row in REGISTRY} == served
+    assert len(REGISTRY) == len(served)
 
 
 def test_every_code_of_a_refusal_is_told() -> None:

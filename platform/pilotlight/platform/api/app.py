@@ -14,9 +14,10 @@ from starlette.routing import BaseRoute, Mount, Route
 from pilotlight.activator.values import Authenticator
 from pilotlight.platform.api.errors import HttpError, answer
 from pilotlight.platform.api.metrics import exposition
-from pilotlight.platform.api.openapi import document
+from pilotlight.platform.api.openapi import described, document
 from pilotlight.platform.api.operations import PREFIX, authenticate, routes
 from pilotlight.platform.api.page import POLICY, page
+from pilotlight.platform.api.registry_table import REGISTRY, REGISTRY_PATH
 from pilotlight.platform.api.services import Services
 from pilotlight.platform.api.table import operations
 from pilotlight.platform.control.errors import ForbiddenError, PlatformError
@@ -33,14 +34,14 @@ def make_app(
 ) -> Starlette:
     """`ready` says what is missing, empty when nothing is; `models` are the registry's routes."""
     table = operations(services)
-    described = document(table)
-    html = page(described)
+    whole = document([*map(described, table), *REGISTRY])
+    html = page(whole)
 
     async def console(_: Request) -> Response:
         return HTMLResponse(html, headers={"content-security-policy": POLICY, **_HEADERS})
 
     async def openapi(_: Request) -> Response:
-        return JSONResponse(described, headers=_HEADERS)
+        return JSONResponse(whole, headers=_HEADERS)
 
     async def healthy(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -65,7 +66,7 @@ def make_app(
             Route("/readyz", readiness),
             Route("/metrics", metrics),
             *routes(table, authenticator),
-            Mount(f"{PREFIX}/registry", routes=list(models)),
+            Mount(PREFIX + REGISTRY_PATH, routes=list(models)),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _failure},
     )

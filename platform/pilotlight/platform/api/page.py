@@ -76,9 +76,10 @@ def _contents(answer: dict[str, Any]) -> str:
 
 
 def _content(media: str, content: dict[str, Any]) -> str:
-    name = str(content["schema"].get("$ref", "")).rpartition("/")[2]
-    link = f' <a href="#{escape(name)}">{escape(name)}</a>' if name else ""
-    return f"<code>{escape(media)}</code>{link}"
+    schema = content["schema"]
+    names = [each["$ref"].rpartition("/")[2] for each in schema.get("anyOf", [schema]) if "$ref" in each]
+    links = " or ".join(f'<a href="#{escape(name)}">{escape(name)}</a>' for name in names)
+    return f"<code>{escape(media)}</code> {links}".strip()
 
 
 def _schemas(schemas: dict[str, Any]) -> str:
