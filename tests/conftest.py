@@ -209,10 +209,14 @@ class ChaosProxy:
     """Answers with one byte of the body turned."""
     only: str = ""
     """Misbehave only where this is in the path."""
+    fine: int = 0
+    """Answers of those paths that are as they should be before any mischief."""
     delay: float = 0.0
     """Seconds before each request is passed on."""
     requests: list[tuple[str, str]] = field(default_factory=list)
     """Method and path of everything that came."""
+    passed: list[tuple[str, str]] = field(default_factory=list)
+    """... and of what was passed on and answered, mischief or not."""
     release: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -223,7 +227,7 @@ class ChaosProxy:
             return left > 0
 
     def take_any(self, path: str) -> str:
-        if self.only not in path:
+        if self.only not in path or self.take("fine"):
             return ""
         return next((name for name in ("errors", "truncations", "stalls", "corruptions") if self.take(name)), "")
 
@@ -255,6 +259,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         else:
             self._pass_on(body, mischief)
+            with self.chaos.lock:
+                self.chaos.passed.append((self.command, self.path))
 
     def _body(self) -> bytes:
         if self.headers.get("Expect", "").lower() == "100-continue":

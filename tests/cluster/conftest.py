@@ -44,12 +44,14 @@ CLIENT_SLEEP = "import time; time.sleep(1e6)"
 
 
 @pytest.fixture(scope="session")
-def kubeconfig() -> str:
+def kubeconfig() -> Iterator[str]:
+    """The cluster's, which is also everybody's that a test starts."""
     found = os.environ.get(VARIABLE, "")
     if not found:
         pytest.skip(f"no cluster: {VARIABLE} names no kubeconfig")
-    os.environ["KUBECONFIG"] = found
-    return found
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KUBECONFIG", found)
+        yield found
 
 
 @pytest.fixture(scope="session")

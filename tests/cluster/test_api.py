@@ -19,7 +19,6 @@ from pilotlight.platform.kubernetes.election import LEASE_SECONDS, Election
 from pilotlight.platform.kubernetes.errors import (
     ConflictError,
     ForbiddenError,
-    GoneError,
     InvalidError,
     NotFoundError,
     UnreachableError,
@@ -160,6 +159,7 @@ def test_a_list_is_whole_over_many_pages(api: Api, room: str, monkeypatch: pytes
     assert len(api.list(CONFIG_MAP, room, fields="metadata.name=c3").items) == 1
 
 
+@pytest.mark.usefixtures("cluster")
 def test_each_refusal_is_of_its_kind(api: Api, room: str) -> None:
     made = api.create(CONFIG_MAP, config_map(room, "a"))
     with pytest.raises(ConflictError):
@@ -194,12 +194,6 @@ def test_a_server_that_is_away_is_unreachable(through: Callable[[], Api], proxy:
 
     with pytest.raises(UnreachableError):
         away.list(CONFIG_MAP, room)
-
-
-def test_a_watch_from_too_long_ago_is_gone(api: Api, room: str) -> None:
-    """A server that has run for some minutes does not have its first version any more."""
-    with pytest.raises(GoneError):
-        next(api.watch(CONFIG_MAP, "1", room))
 
 
 # Mirrors
@@ -276,27 +270,6 @@ def test_a_mirror_keeps_its_copy_while_the_server_is_away_and_then_sees_what_it_
     until(lambda: len(watched.told) >= 3, "word of it")
     assert watched.data["changes"] == {"x": "1"}
     assert sorted(watched.told) == ["changes", "comes", "goes"], "only of what is different"
-    watched.mirror.close()
-
-
-class Forgetful(Api):
-    """Its first watch begins where the server has no history any more."""
-
-    asked: int = 0
-
-    def watch(self, kind: Kind, version: str, namespace: str = "", labels: str = "", fields: str = "") -> Any:
-        self.asked += 1
-        return super().watch(kind, "1" if self.asked == 1 else version, namespace, labels, fields)
-
-
-def test_a_mirror_lists_again_when_its_place_in_history_is_gone(room: str, api: Api, until: Until) -> None:
-    forgetful = Forgetful.connect()
-    watched = Watched(forgetful, room)
-    api.create(CONFIG_MAP, config_map(room, "a"))
-
-    until(lambda: "a" in watched.data, "what came after")
-    assert isinstance(forgetful, Forgetful)
-    assert forgetful.asked >= 2
     watched.mirror.close()
 
 

@@ -26,14 +26,14 @@ def kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kubeconfig:
         known = {"clusters": [cluster], "contexts": [context], "users": [{"name": "u", "user": {"token": "t"}}]}
         path = tmp_path / "kubeconfig"
         path.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": "c", **known}))
-        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+        monkeypatch.setenv("KUBECONFIG", str(path))
 
     return name
 
 
 @pytest.fixture
 def no_kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
 
 
 @pytest.fixture

@@ -190,6 +190,7 @@ class TestKill9:
 
         up.start()
 
+        wait_until(lambda: up.live("chat") == [])
         wait_until(lambda: up.processes() == [])
         assert up.live("chat") == []
 

@@ -60,6 +60,13 @@ def test_the_phase_schedule_ends_where_the_supervisors_first_one_begins() -> Non
         ),
         ({"containerStatuses": container(waiting={"reason": "ErrImageNeverPull"})}, "x/y:1"),
         ({"containerStatuses": container(terminated={"exitCode": 1, "message": "the digest is wrong"})}, "the digest"),
+        (
+            {
+                "phase": "Failed",
+                "containerStatuses": container(terminated={"exitCode": 1, "message": "no such digest"}),
+            },
+            "no such digest",
+        ),
         ({"containerStatuses": container(terminated={"exitCode": 137, "reason": "OOMKilled"})}, "resources.memory"),
         (
             {

@@ -95,11 +95,11 @@ def status_of(pod: Object, said: ReplicaStatus | None, patience: float, now: flo
 
 def failure_of(pod: Object, patience: float, now: float) -> str:
     """Why it will not become ready, one sentence; empty: it may."""
-    if pod["status"].get("phase") == "Failed":
-        return _short(pod["status"].get("message") or pod["status"].get("reason") or "the pod failed")
     for status in _containers(pod):
         if text := _container_failure(status):
             return _short(text)
+    if pod["status"].get("phase") == "Failed":  # as a whole: evicted, or its node went
+        return _short(pod["status"].get("message") or pod["status"].get("reason") or "the pod failed")
     scheduled = condition(pod, "PodScheduled")
     since = seconds_of(scheduled.get("lastTransitionTime")) or seconds_of(pod["metadata"].get("creationTimestamp"))
     if scheduled.get("reason") == "Unschedulable" and now - since >= patience:

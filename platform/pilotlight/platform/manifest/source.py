@@ -16,6 +16,7 @@ from pilotlight.platform.manifest.units import shown
 
 LARGEST_TEXT = 2**20  # bytes
 DEEPEST = 32
+TOO_DEEP = f"nests deeper than {DEEPEST} levels"
 MOST_NODES = 50_000  # in the whole text, every use of an alias counted
 
 Path = tuple[str | int, ...]
@@ -87,11 +88,13 @@ def _check_bounds(text: str, source: str) -> None:
             events += 1
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST or events > 3 * MOST_NODES:
-                what = (
-                    f"nests deeper than {DEEPEST} levels" if depth > DEEPEST else f"has more than {MOST_NODES} values"
-                )
+                what = TOO_DEEP if depth > DEEPEST else f"has more than {MOST_NODES} values"
                 raise ManifestError([Finding(source, "", what, line=_line(event.start_mark))])
-    except yaml.YAMLError:
+    except yaml.YAMLError as error:
+        if "nesting" in str(
+            getattr(error, "problem", "")
+        ):  # the parser's own bound, which a text may reach before its first event
+            raise ManifestError([Finding(source, "", TOO_DEEP)]) from error
         return  # told by the reading itself, after the documents before it
 
 
