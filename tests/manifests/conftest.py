@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
+from hashlib import sha256
 
 import pytest
 
@@ -16,25 +16,31 @@ Rendered = Callable[[str], Sequence[Object]]
 
 
 @pytest.fixture(scope="session")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
-    """By path below `manifests/`; `dev+observability` is the overlay with the component."""
+def overlaid(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    """An overlay of one's own, from the text of its kustomization."""
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not on the PATH")
     # Kustomizations name others by relative paths, so what a test adds lies beside a copy of them.
-    copy = tmp_path_factory.mktemp("kustomize") / "manifests"
-    shutil.copytree(manifests(), copy)
+    overlays = tmp_path_factory.mktemp("kustomize") / "manifests" / "overlays"
+    shutil.copytree(manifests(), overlays.parent)
 
     @cache
-    def read(name: str) -> Sequence[Object]:
-        overlay, _, component = name.partition("+")
-        return render(_with_component(copy, overlay, component) if component else copy / overlay)
+    def read(text: str) -> Sequence[Object]:
+        made = overlays / sha256(text.encode()).hexdigest()[:12]
+        made.mkdir()
+        (made / "kustomization.yaml").write_text(text)
+        return render(made)
 
     return read
 
 
-def _with_component(folder: Path, overlay: str, component: str) -> Path:
-    made = folder / "overlays" / f"{overlay}-{component}"
-    made.mkdir()
-    text = f"resources: [../{overlay}]\ncomponents: [../../components/{component}]\n"
-    (made / "kustomization.yaml").write_text(text)
-    return made
+@pytest.fixture(scope="session")
+def rendered(overlaid: Rendered) -> Rendered:
+    """By path below `manifests/`; `dev+observability` is the overlay with the component."""
+
+    def read(name: str) -> Sequence[Object]:
+        overlay, _, component = name.partition("+")
+        with_component = f"resources: [../{overlay}]\ncomponents: [../../components/{component}]\n"
+        return overlaid(with_component if component else f"resources: [../../{overlay}]\n")
+
+    return read

@@ -36,11 +36,15 @@ def probe(api: Api, operator: Object, pause: Callable[[float], None] = time.slee
 
 
 def pod_of(operator: Object, name: str) -> dict[str, Any]:
-    """A pod with the operator's image and Secrets, and none of its rights."""
+    """A pod with the operator's image, settings and Secrets, and none of its rights."""
     spec = operator["spec"]["template"]["spec"]
     container = spec["containers"][0]
     environment = [each for each in container["env"] if each["name"] == "PILOTLIGHT_DATABASE_URL"]
-    sources = [each for each in container["envFrom"] if each.get("secretRef", {}).get("name") in SECRETS]
+    sources = [
+        each
+        for each in container["envFrom"]
+        if "configMapRef" in each or each.get("secretRef", {}).get("name") in SECRETS
+    ]
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -38,7 +38,7 @@ from pilotlight.platform.kubernetes.knative.autoscaler import Autoscaler, Source
 from pilotlight.platform.kubernetes.knative.ingress import Ingresses
 from pilotlight.platform.kubernetes.knative.kpa import KnativeBounds
 from pilotlight.platform.kubernetes.knative.reading import IngressRules
-from pilotlight.platform.kubernetes.knative.service import Timeouts, most_seconds
+from pilotlight.platform.kubernetes.knative.service import CREDENTIALS, Timeouts, most_seconds
 from pilotlight.platform.kubernetes.mirrors import ACTIVATOR_SERVICE, Mirrors
 from pilotlight.platform.kubernetes.nodes import machine_of
 from pilotlight.platform.kubernetes.objects import FunctionObjects, ObjectSettings
@@ -54,7 +54,7 @@ from pilotlight.platform.values import Function, Revision
 from pilotlight.recommender import Machine
 
 UNBOUNDED = Room(memory_bytes=0, cpus=0, devices={}, elsewhere=True)
-STORAGE_NAMES = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+STORAGE_NAMES = ("AWS_ENDPOINT_URL_S3", "AWS_REGION", *sorted(CREDENTIALS))
 KNATIVE_NAMESPACE = "knative-serving"
 KEYS_SECONDS = 2.0
 """A key that another process has made or revoked is known within so long."""
