@@ -17,8 +17,10 @@ one start of real vLLM, where its model is in the cluster's registry.
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -26,7 +28,7 @@ from typing import Any
 
 import harness
 import timeline
-from lab import Lab, Recorder, lab, service_url, wait
+from lab import FailedCallError, Lab, Recorder, lab, service_url, wait
 from pilotlight.platform.install.secrets import secret
 from pilotlight.platform.kubernetes.kinds import (
     DEPLOYMENT,
@@ -49,6 +51,8 @@ AT_ONCE_PAIRS, QUICK_AT_ONCE_PAIRS = 5, 2
 LOAD_SECONDS = 2
 ROTATION = 5
 """Functions of each side: a pod takes half a minute to end, because Knative's proxy in it waits so long."""
+MOST_FAILED = 5
+"""Starts without a whole answer, of both sides, before a series is given up; each is told, and its pair made again."""
 LIMIT_MS = 300
 WINDOW = "6s"
 """Knative's shortest, so that its side is back at zero as soon as ours."""
@@ -72,10 +76,19 @@ BODY = {
 }
 
 
+class FailedStartError(RuntimeError):
+    """A start that brought no whole answer."""
+
+    def __init__(self, side: str, reason: str) -> None:
+        super().__init__(f"{side}: {reason}")
+        self.side = side
+
+
 class Runs:
     """Starts one function after the other and tells where the time went."""
 
     def __init__(self, lab: Lab) -> None:
+        self.failed: list[FailedStartError] = []
         self._lab = lab
         self._deployments = Recorder(lab.api, DEPLOYMENT, lab.namespace)
         self._pods = Recorder(lab.api, POD, lab.namespace)
@@ -120,7 +133,10 @@ class Runs:
     ) -> Start:
         self.until_quiet(name)
         load = os.getloadavg()[0]
-        told = self._lab.client.do("stream", url=url, headers=headers, body=body)
+        try:
+            told = self._lab.client.do("stream", url=url, headers=headers, body=body)
+        except FailedCallError as error:
+            raise FailedStartError(side, str(error)) from error
         behind, since = self._lab.client.behind, told["sent"] - self._lab.client.behind
         scheduled, pod = timeline.scheduled(self._pods.seen(), revision(name), since)
         return Start(
@@ -157,12 +173,15 @@ def main() -> None:
         compare("loads nothing", at_once)
         if real is not None:
             show("pilotlight, vLLM", [real])
+    failed = Counter(error.side for error in runs.failed)
+    print(f"starts without a whole answer: pilotlight {failed['pilotlight']}, knative {failed['knative']}")
     own = 1000 * statistics.median(mine.own for mine, _ in pairs)
     name = "request to scale patch and engine ready to first byte"
     bar = harness.Bar("cluster_cold_start", name, f"{own:.0f} ms", f"at most {LIMIT_MS} ms", own <= LIMIT_MS)
     series = {"loads": [*chain(*pairs)], "loads nothing": [*chain(*at_once)], "vllm": [real] if real else []}
     told = {name: [{**asdict(start), "parts": start.parts()} for start in starts] for name, starts in series.items()}
-    harness.report({"machine": facts, "starts": told}, [bar], options.json)
+    failures = [str(error) for error in runs.failed]
+    harness.report({"machine": facts, "starts": told, "failed": failures}, [bar], options.json)
 
 
 def simulated(place: Lab, runs: Runs, kind: str, load: int, count: int) -> list[tuple[Start, Start]]:
@@ -176,22 +195,31 @@ def simulated(place: Lab, runs: Runs, kind: str, load: int, count: int) -> list[
     for name, pattern in zip(knatives, ours, strict=True):
         put_peer(place, name, pattern)
     wait(lambda: all(place.is_ready(REVISION, revision(name)) for name in knatives), "Knative's are ready")
-    pairs = []
-    for number in range(count + 1):
-        mine, theirs = ours[number % rotation], knatives[number % rotation]
-        pair = one_pair(runs, mine, theirs, ours_first=number % 2 == 0)
-        if number:
+    pairs: list[tuple[Start, Start]] = []
+    turns = itertools.count()
+    while len(pairs) <= count:
+        turn = next(turns)
+        pair = one_pair(runs, ours[turn % rotation], knatives[turn % rotation], ours_first=turn % 2 == 0)
+        if pair:
             pairs.append(pair)
-            print(f"load {load} s, pair {number}: {line(pair[0])}; {line(pair[1])}", flush=True)
-    return pairs
+            print(f"load {load} s, pair {len(pairs) - 1}: {line(pair[0])}; {line(pair[1])}", flush=True)
+    return pairs[1:]
 
 
-def one_pair(runs: Runs, mine: str, theirs: str, *, ours_first: bool) -> tuple[Start, Start]:
-    if ours_first:
-        first = runs.ours(mine)
-        return first, runs.knatives(theirs, mine)
-    second = runs.knatives(theirs, mine)
-    return runs.ours(mine), second
+def one_pair(runs: Runs, mine: str, theirs: str, *, ours_first: bool) -> tuple[Start, Start] | None:
+    """Ours and Knative's; None: one of them failed, which is on record."""
+    try:
+        if ours_first:
+            first = runs.ours(mine)
+            return first, runs.knatives(theirs, mine)
+        second = runs.knatives(theirs, mine)
+        return runs.ours(mine), second
+    except FailedStartError as error:
+        runs.failed.append(error)
+        print(f"a start failed, {error}", flush=True)
+        if len(runs.failed) > MOST_FAILED:
+            raise
+        return None
 
 
 def with_engine(place: Lab, runs: Runs) -> Start | None:

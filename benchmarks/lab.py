@@ -64,6 +64,10 @@ class Recorder:
                 self._seen.append((now, found))
 
 
+class FailedCallError(RuntimeError):
+    """A request that the client could not make or got no whole answer to."""
+
+
 @dataclass
 class Client:
     """A process in a pod that does what `podclient` says; one request at a time."""
@@ -73,7 +77,7 @@ class Client:
     """What to add to this machine's clock to get the client's, seconds."""
 
     def do(self, what: str, **told: Any) -> dict[str, Any]:
-        """Raises RuntimeError with the reason when it did not work."""
+        """Raises FailedCallError with the reason when it did not work."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"do": what, **told}) + "\n")
@@ -83,7 +87,7 @@ class Client:
             raise RuntimeError(f"the client ended with {self.process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise RuntimeError(f"{what} {told.get('url', '')}: {answer['error']}")
+            raise FailedCallError(f"{what} {told.get('url', '')}: {answer['error']}")
         return answer
 
     def read(self, url: str, key: str) -> Any:

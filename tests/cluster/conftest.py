@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.cluster.rights import RightsUsed
 
 from pilotlight.platform.kubernetes.api import Api
 from pilotlight.platform.kubernetes.errors import KubernetesError, NotFoundError
@@ -40,7 +41,13 @@ HERE = Path(__file__).parent
 SYSTEM = "pilotlight-system"
 IMAGES = {"minio": "pilotlight.local/minio:dev", "postgres": "pilotlight.local/postgres:dev"}
 SECONDS = 300.0
+LAST = pytest.mark.last
+"""For tests that look back on the others of this folder, or leave the cluster in disorder."""
 CLIENT_SLEEP = "import time; time.sleep(1e6)"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker(LAST.name) is not None)
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +89,7 @@ class Cluster:
     url: str
     key: str = field(repr=False)
     control_image: str
+    rights: RightsUsed
 
     @property
     def headers(self) -> dict[str, str]:
@@ -169,8 +177,9 @@ def cluster(api: Api) -> Iterator[Cluster]:
     image = _control_image(api)
     _client_pod(api, image)
     port = _free_port()
-    with _forwarded(port):
-        found = Cluster(api, f"http://127.0.0.1:{port}", key, image)
+    rights = RightsUsed(api, SYSTEM)
+    with _forwarded(port), rights.watched():
+        found = Cluster(api, f"http://127.0.0.1:{port}", key, image, rights)
         wait_for(lambda: httpx.get(f"{found.url}/healthz").status_code == 200, "the platform answers", 60)
         yield found
 

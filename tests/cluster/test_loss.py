@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.conftest import Cluster, wait_for
+from tests.cluster.conftest import LAST, Cluster, wait_for
 from tests.cluster.traffic import burst, kill, steady, system_pods, unreachable, used
 
 from pilotlight.platform.kubernetes.kinds import POD, labels_of
@@ -147,7 +147,8 @@ def test_the_database_is_away_and_no_request_fails_nor_is_uncounted(cluster: Clu
     assert_counted(cluster, chat, told)
 
 
-@pytest.mark.timeout(300)
+@LAST  # what else runs in the cluster takes a while to find itself again
+@pytest.mark.timeout(400)
 def test_the_api_server_is_away_and_what_runs_serves_on(cluster: Cluster, namespace: str, chat: str) -> None:
     pid = os.environ.get(API_SERVER_PID)
     if not pid:

@@ -1,30 +1,16 @@
-"""What our processes used of their rights, as they log it, beside what they were granted.
-
-Run last, against a cluster in which the other tests of this folder have just been: a right shows once it has been used.
-"""
+"""What our processes used of their rights during the other tests of this folder, beside what they were granted."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from kubernetes import client, config
+from tests.cluster.conftest import LAST, Cluster
 
 from pilotlight.platform.doctor.permissions import granted
-from pilotlight.platform.install.installer import SYSTEM
 from pilotlight.platform.install.rendering import manifests, render
-from pilotlight.platform.kubernetes.api import USED, Api
-from pilotlight.platform.kubernetes.kinds import POD
 from pilotlight.platform.kubernetes.uses import Use
 
-KUBECONFIG = os.environ.get("PILOTLIGHT_TEST_KUBECONFIG", "")
-pytestmark = pytest.mark.skipif(
-    not (KUBECONFIG and os.environ.get("PILOTLIGHT_TEST_RIGHTS")),
-    reason="PILOTLIGHT_TEST_RIGHTS is not set: no run of the other cluster tests is there to be looked at",
-)
-LINES = 100_000
 NEVER_CALLED = {
     Use(
         "update", "pilotlight.dev", "functions/finalizers"
@@ -33,29 +19,21 @@ NEVER_CALLED = {
 }
 
 
-@pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    settings = client.Configuration()
-    config.load_kube_config(config_file=KUBECONFIG, client_configuration=settings)
-    api = Api(client.ApiClient(settings))
-    yield api
-    api.close()
+@pytest.fixture
+def after_all_others(request: pytest.FixtureRequest) -> None:
+    here = Path(__file__).parent
+    ran = {item.path for item in request.session.items}
+    if missing := {path.name for path in here.glob("test_*.py")} - {path.name for path in ran if path.parent == here}:
+        pytest.skip(f"says nothing without the other tests of the folder: {', '.join(sorted(missing))}")
 
 
-def used(api: Api, component: str) -> set[Use]:
-    """By all replicas together: only one leads."""
-    pods = api.list(POD, SYSTEM, labels=f"app.kubernetes.io/name=pilotlight-{component}").items
-    assert pods, f"no pod of {component}"
-    lines = (line for pod in pods for line in api.log(SYSTEM, pod["metadata"]["name"], component, LINES, follow=False))
-    events = (json.loads(line) for line in lines if USED.encode() in line)
-    return {Use(e["verb"], e["group"], e["resource"]) for e in events if e.get("event") == USED}
-
-
+@LAST
+@pytest.mark.usefixtures("after_all_others")
 @pytest.mark.parametrize("component", ["operator", "activator"])
-def test_every_right_that_is_granted_is_used_and_none_is_missing(api: Api, component: str) -> None:
+def test_every_right_that_is_granted_is_used_and_none_is_missing(cluster: Cluster, component: str) -> None:
     rights = granted(render(manifests() / "overlays" / "production"), f"pilotlight-{component}")
     allowed = {Use(r.verb, r.group, "/".join(filter(None, (r.resource, r.subresource)))) for r in rights}
 
-    seen = used(api, component)
+    seen = cluster.rights.by(component)
     assert seen <= allowed, "used and not granted"
     assert allowed - seen <= NEVER_CALLED.keys(), "granted and not used"
