@@ -55,4 +55,4 @@ def test_bad_requests_are_told() -> None:
 
 def test_a_short_series_is_one_block() -> None:
     assert block_maxima(np.array([1.0, 5.0]), 12).tolist() == [5.0]
-    assert block_maxima(np.arange(7.0), 3).tolist() == [2.0, 5.0]
+    assert block_maxima(np.arange(7, dtype=np.float64), 3).tolist() == [2.0, 5.0]

@@ -33,7 +33,9 @@ def alarm_level(scores: Vector, rows_per_hour: int, alarms_per_day: float) -> fl
 def block_maxima(values: Vector, rows: int) -> Vector:
     """The highest of each `rows` values; a last, shorter block counts only when there is no other."""
     whole = len(values) // rows * rows
-    return values[:whole].reshape(-1, rows).max(axis=1) if whole else values.max(keepdims=True)
+    if not whole:
+        return np.array([values.max()])
+    return np.asarray(values[:whole].reshape(-1, rows).max(axis=1))
 
 
 def tail_level(values: Vector, probability: float, peaks: float) -> float:
