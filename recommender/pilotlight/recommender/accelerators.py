@@ -18,7 +18,8 @@ from pilotlight.recommender.errors import RecommenderError
 
 _FORMATS = ("bf16", "fp16", "fp32", "fp8", "int8", "fp4")
 _NEEDED = frozenset({"memory", "bandwidth", "flops", "source"})
-_KNOWN = _NEEDED | {"aliases", "price", "price_source"}
+_KNOWN = _NEEDED | {"aliases", "price", "price_source", "kind"}
+_KINDS = ("gpu", "cpu")
 _LARGEST_FILE = 2**20
 
 
@@ -55,6 +56,8 @@ class Accelerator:
     """US dollars per hour."""
     price_source: str | None = None
     aliases: tuple[str, ...] = field(default=())
+    kind: str = "gpu"
+    """`cpu`: the processors of a machine, with the memory that replicas may use: `probing.probe_cpu`."""
 
     def arithmetic(self, number_format: str) -> float:
         """Operations per second; of 16 bits where the device has no units for the format."""
@@ -150,7 +153,9 @@ def _entry(name: str, fields: Mapping[str, Any], file: str) -> Accelerator:
         raise CatalogueRefused(f"{where}: lacks {', '.join(sorted(missing))}")
     if unknown := fields.keys() - _KNOWN:
         raise CatalogueRefused(f"{where}: {', '.join(map(str, unknown))} is none of {', '.join(sorted(_KNOWN))}")
-    price = fields.get("price")
+    price, kind = fields.get("price"), fields.get("kind", "gpu")
+    if kind not in _KINDS:
+        raise CatalogueRefused(f"{where}, kind: {kind!r} is none of {', '.join(_KINDS)}")
     return Accelerator(
         name=name,
         memory_bytes=int(_positive(fields["memory"], f"{where}, memory")),
@@ -160,6 +165,7 @@ def _entry(name: str, fields: Mapping[str, Any], file: str) -> Accelerator:
         price=None if price is None else _positive(price, f"{where}, price"),
         price_source=str(fields["price_source"]) if "price_source" in fields else None,
         aliases=tuple(map(str, fields.get("aliases") or ())),
+        kind=kind,
     )
 
 

@@ -60,3 +60,27 @@ class BadConfig(RecommenderError):  # noqa: N818 - a verdict, not a failure
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
+
+
+class SloUnreachable(RecommenderError):  # noqa: N818 - a verdict, not a failure
+    """A bound of latency that not even a single request keeps.
+
+    Args:
+        bound: `itl` | `ttft`.
+        wanted: Seconds.
+        reachable: Seconds that one request alone is expected to take: the least bound that can be kept.
+        where: How many of which accelerator.
+        changes: Each change that was found to keep it, one sentence each; they are in the message too.
+    """
+
+    def __init__(self, bound: str, wanted: float, reachable: float, where: str, changes: tuple[str, ...] = ()) -> None:
+        advice = "; or ".join((f"set {bound} to {reachable:.3g} s or more", *changes))
+        super().__init__(
+            f"{bound.upper()} of {wanted:g} s cannot be kept on {where}: one request alone takes {reachable:.3g} s;"
+            f" {advice}"
+        )
+        self.bound = bound
+        self.wanted = wanted
+        self.reachable = reachable
+        self.where = where
+        self.changes = changes

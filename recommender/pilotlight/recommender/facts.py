@@ -109,12 +109,13 @@ class ModelFacts:
             sums = sum(
                 part.rank_bytes(spread if part.kind == "experts" else ranks, self.kv_heads, width) for part in held
             )
-            return sums + -(-padding * (width or self._stored_width) // ranks)
+            return sums + -(-padding * (width or self.stored_width) // ranks)
         whole = self.weight_bytes if self.quantized or width is None else self.parameters * width
         return -(-whole // ranks)
 
     @property
-    def _stored_width(self) -> int:
+    def stored_width(self) -> int:
+        """Bytes of a plain number as stored."""
         return ENGINE_WIDTHS.get(self.dtype, 2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, pvariance
 
 from pilotlight.recommender.cache import Pool
@@ -29,6 +30,21 @@ class Lengths:
         if not 0.0 <= shares[0] <= shares[-1] <= 1.0:
             raise ValueError(f"shares of requests are between 0 and 1, but are {shares}")
 
+    @property
+    def distributed(self) -> bool:
+        """Whether more than one length is known."""
+        return len(self.quantiles) > 1
+
+    @cached_property
+    def mean(self) -> float:
+        """Tokens."""
+        return fmean(self.at((index + 0.5) / _SAMPLES) for index in range(_SAMPLES))
+
+    def plus(self, other: Lengths) -> Lengths:
+        """Of both together, where the longest of one go with the longest of the other: no smaller tail is possible."""
+        shares = sorted({share for lengths in (self, other) for share, _ in lengths.quantiles})
+        return Lengths(tuple((share, math.ceil(self.at(share) + other.at(share))) for share in shares))
+
     def at(self, share: float) -> float:
         """Tokens that this share of requests does not exceed."""
         before = self.quantiles[0]
@@ -45,6 +61,15 @@ class Lengths:
             yield max(1, min(context, math.ceil(self.at((index + 0.5) / _SAMPLES))))
 
 
+def needed_bytes(pool: Pool, count: int, lengths: Lengths, context: int) -> int:
+    """The least bytes in which so many requests at once fit, 99 times of 100, and the longest one always."""
+    if not pool.groups:
+        return 0
+    mean, spread = _held(pool, lengths, context)
+    blocks = math.ceil(count * mean + spread * math.sqrt(count)) + 1
+    return max(pool.request_bytes(context), blocks * pool.block_bytes)
+
+
 def sequences(pool: Pool, size: int, lengths: Lengths, context: int) -> int:
     """Requests at once so that 99 times of 100 all their blocks fit into `size` bytes.
 
@@ -54,8 +79,13 @@ def sequences(pool: Pool, size: int, lengths: Lengths, context: int) -> int:
     usable = pool.blocks(size) - 1
     if not pool.groups or usable <= 0:
         return 0
-    held = [pool.request_blocks(tokens) for tokens in lengths.samples(context)]
-    mean, spread = fmean(held), _TAIL * math.sqrt(pvariance(held))
+    mean, spread = _held(pool, lengths, context)
     root = (math.sqrt(spread**2 + 4 * mean * usable) - spread) / (2 * mean)
     fits_one = pool.request_blocks(context) <= usable
     return max(int(fits_one), int(root**2 + 1e-9))
+
+
+def _held(pool: Pool, lengths: Lengths, context: int) -> tuple[float, float]:
+    """Blocks of one request: the mean, and the part of its deviation that 99 of 100 draws stay below."""
+    held = [pool.request_blocks(tokens) for tokens in lengths.samples(context)]
+    return fmean(held), _TAIL * math.sqrt(pvariance(held))

@@ -2,6 +2,7 @@
 
 The sums are vLLM 0.32's (v1/worker/gpu_worker.py): of the share of an accelerator's memory that it may use, weights,
 the peak of one step, CUDA graphs and the driver's context come off; what is left is cut into blocks of KV cache.
+On processors the engine's own processes come off instead of the latter two (`_cpu`).
 Pure: accelerators come as values, and nothing is probed.
 """
 
@@ -12,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from pilotlight.recommender._cpu import BATCHED_TOKENS, ENGINE_BYTES
+from pilotlight.recommender._cpu import BLOCK_TOKENS as CPU_BLOCK_TOKENS
 from pilotlight.recommender._gpu import (
     ASYNCHRONOUS,
     BLOCK_TOKENS,
@@ -65,12 +68,15 @@ class MemoryRequest:
     """`max_num_seqs`: bounds what a step computes, and the plan's own number of sequences."""
     lengths: Lengths | None = None
     """None: every request is as long as the context."""
-    block: int = BLOCK_TOKENS
+    block: int | None = None
+    """Tokens of a block; None: the engine's own."""
     graphs: bool = True
     adapters: int = 0
     """LoRA adapters at once."""
     adapter_rank: int = 16
     task: str = "generate"
+    processors: bool = False
+    """The engine runs on a machine's processors: 32-bit numbers where `dtype` is silent, and no accelerator's parts."""
 
 
 @dataclass(frozen=True)
@@ -172,13 +178,13 @@ def _fit(model: ModelFacts, accelerator: HasMemory, request: MemoryRequest) -> M
 
 def fixed_parts(model: ModelFacts, accelerator: HasMemory, request: MemoryRequest) -> tuple[Part, ...]:
     """Everything on each accelerator but the KV cache."""
-    width, step = _width(request), _step(model, accelerator, request)
+    width, step = engine_width(request), step_tokens(model, accelerator, request)
+    weights = Part("weights", _weight_bytes(model, request, width))
+    activations = Part("activations", activation_bytes(model, step, request.sequences, width))
+    if request.processors:
+        return (weights, Part("engine", ENGINE_BYTES), activations)
     shared = COLLECTIVE_BYTES if max(request.ranks, request.expert_ranks or 1) > 1 else 0
-    parts = [
-        Part("weights", _weight_bytes(model, request, width)),
-        Part("CUDA context", CONTEXT_BYTES + shared),
-        Part("activations", activation_bytes(model, step, request.sequences, width)),
-    ]
+    parts = [weights, Part("CUDA context", CONTEXT_BYTES + shared), activations]
     if request.graphs:
         parts.append(Part("graphs", GRAPH_BYTES))
     if request.adapters:
@@ -199,9 +205,10 @@ def resident(model: ModelFacts, accelerator: HasMemory, request: MemoryRequest, 
 
 def pool_of(model: ModelFacts, accelerator: HasMemory, request: MemoryRequest) -> Pool:
     """The pool of blocks on each accelerator."""
-    in_flight = ASYNCHRONOUS * _step(model, accelerator, request)
+    in_flight = step_tokens(model, accelerator, request) * (1 if request.processors else ASYNCHRONOUS)
+    block = request.block or (CPU_BLOCK_TOKENS if request.processors else BLOCK_TOKENS)
     options = {"kv_cache_dtype": request.kv_dtype}
-    return pool(model, options, _width(request), request.block, in_flight, request.ranks)
+    return pool(model, options, engine_width(request), block, in_flight, request.ranks)
 
 
 def _weight_bytes(model: ModelFacts, request: MemoryRequest, width: int) -> int:
@@ -210,12 +217,16 @@ def _weight_bytes(model: ModelFacts, request: MemoryRequest, width: int) -> int:
     )
 
 
-def _width(request: MemoryRequest) -> int:
-    return ENGINE_WIDTHS.get(request.dtype, 2)  # vLLM runs float32 checkpoints at 16 bits on accelerators
+def engine_width(request: MemoryRequest) -> int:
+    """Bytes of a plain number in the engine."""
+    # vLLM runs float32 checkpoints at 16 bits on accelerators, and this product all of them at 32 bits on processors.
+    return ENGINE_WIDTHS.get(request.dtype, 4 if request.processors else 2)
 
 
-def _step(model: ModelFacts, accelerator: HasMemory, request: MemoryRequest) -> int:
-    usual = request.step_tokens or usual_tokens(accelerator.memory_bytes)
+def step_tokens(model: ModelFacts, accelerator: HasMemory, request: MemoryRequest) -> int:
+    """Tokens of one step: what is asked for or the engine's own, and at least one per sequence."""
+    own = BATCHED_TOKENS if request.processors else usual_tokens(accelerator.memory_bytes)
+    usual = request.step_tokens or own
     return max(usual, request.sequences, model.context if model.encoder else 0)
 
 
@@ -249,6 +260,8 @@ def _changes(
     shorter = pool_of(model, accelerator, request).longest(room, context)
     if shorter >= min(context, SHORTEST_CONTEXT):
         yield f"lower the context to {shorter} tokens"
+    if request.processors:
+        return
     if request.kv_dtype == "auto" and _fit(model, accelerator, replace(request, kv_dtype="fp8")):
         yield "store the KV cache as fp8"
     for ranks in PARALLEL:
@@ -266,6 +279,7 @@ def _together(
 ) -> str | None:
     """More and larger accelerators at once, for a model that no single change helps: the least memory in sum."""
     sizes = [ranks for ranks in PARALLEL if ranks > request.ranks and _divides(model, ranks)]
+    sizes = [] if request.processors else sizes
     pairs = [(ranks * other.memory_bytes, ranks, other) for other in (accelerator, *others) for ranks in sizes]
     for _, ranks, other in sorted(pairs, key=lambda pair: pair[:2]):
         if _fit(model, other, replace(request, ranks=ranks)):

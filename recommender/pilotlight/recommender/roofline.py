@@ -46,6 +46,10 @@ class Rates:
     """Prompts of others that a prompt waits for, per stream."""
 
 
+PROCESSORS = Rates(bandwidth=0.8, attention_bandwidth=0.3, arithmetic=0.5, layer=200e-6, expert_layer=500e-6)
+"""Of an engine on processors; guesses that no measurement shaped: their bandwidth and arithmetic are probed."""
+
+
 @dataclass(frozen=True)
 class Setup:
     """A model on accelerators, and the requests it gets."""

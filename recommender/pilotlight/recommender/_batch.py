@@ -1,0 +1,137 @@
+"""How many requests a replica should run at once: the most that keeps the bounds, and no more than brings anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pilotlight.recommender.curve import Estimate
+from pilotlight.recommender.errors import SloUnreachable
+from pilotlight.recommender.performance import Performance
+from pilotlight.recommender.placing import Placed
+from pilotlight.recommender.workload import Slo
+
+PROMPT_SHARE = 0.95
+"""Share of prompts whose time to first token keeps its bound."""
+ENOUGH = 0.97
+"""Share of the highest throughput from which more requests at once only make each of them slower."""
+_FEWER = 0.8  # from one load that is tried to the next
+
+Side = Callable[[Estimate], float]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Requests in flight on one replica."""
+
+    safe: int
+    """Keeps the bounds even where latencies are at the upper ends of their intervals; at least 1."""
+    likely: int
+    """Keeps them at the expected latencies."""
+    hopeful: int
+    """Keeps them where latencies are at the lower ends."""
+    chosen: int
+    because: str
+    """What keeps `likely` from being more."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests in flight on one replica, and the latencies they have."""
+
+    performance: Performance
+    prompt: float
+    """Tokens of a usual prompt."""
+    longest: float
+    """Tokens of a long one, for which the bound of the first token is kept."""
+
+    def itl(self, batch: float) -> Estimate:
+        return self.performance.itl_at(batch)
+
+    def ttft(self, batch: float) -> Estimate:
+        return self.performance.ttft_at(self.longest, batch)
+
+    def throughput(self, batch: float) -> Estimate:
+        return self.performance.throughput(self.prompt, batch)
+
+
+def load_of(placed: Placed, performance: Performance) -> Load:
+    longest = min(placed.workload.prompt.at(PROMPT_SHARE), placed.plan.context)
+    return Load(performance, placed.setup.prompt, longest)
+
+
+def choose(placed: Placed, load: Load, slo: Slo) -> Batch:
+    """Raises `SloUnreachable` where a single request is too slow already."""
+    _check(placed, load, slo)
+    most = max(1, placed.plan.sequences)
+    useful = _useful(load, most)
+    likely, because = _within(load, slo, useful, _value)
+    if because is None:
+        because = _memory(placed, most) if useful == most else f"more bring less than {1 - ENOUGH:.0%} of throughput"
+    safe, _ = _within(load, slo, useful, _high)
+    hopeful, _ = _within(load, slo, useful, _low)
+    # Unmeasured, an interval is a factor of two either way: to keep its end would halve every recommendation.
+    chosen = safe if load.performance.itl.measured else likely
+    return Batch(safe, max(likely, chosen), max(hopeful, chosen), chosen, because)
+
+
+def _memory(placed: Placed, most: int) -> str:
+    if most >= placed.plan.request.sequences:
+        return "that is the most that the engine is asked to run"
+    return "the KV cache holds no more at these lengths, 99 times of 100"
+
+
+def _check(placed: Placed, load: Load, slo: Slo) -> None:
+    for bound, wanted, alone in (("itl", slo.itl, load.itl(1)), ("ttft", slo.ttft, load.ttft(1))):
+        if wanted is not None and alone.value > wanted:
+            raise SloUnreachable(bound, wanted, alone.value, f"{placed.ranks} x {placed.accelerator.name}")
+
+
+def _within(load: Load, slo: Slo, most: int, side: Side) -> tuple[int, str | None]:
+    """The largest number that keeps both bounds, at least 1, and which of them keeps it from being more."""
+    count, because = most, None
+    for name, bound, latency in (("ITL", slo.itl, load.itl), ("TTFT", slo.ttft, load.ttft)):
+        if bound is not None and (held := _largest(count, _keeps(latency, bound, side))) < count:
+            count, because = held, f"one more would break the bound of {name}, {bound:g} s"
+    return count, because
+
+
+def _keeps(latency: Callable[[float], Estimate], bound: float, side: Side) -> Callable[[int], bool]:
+    return lambda batch: side(latency(batch)) <= bound
+
+
+def _largest(most: int, fits: Callable[[int], bool]) -> int:
+    """Bisection: latencies never fall with the load."""
+    if fits(most):
+        return most
+    low, high = 1, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _useful(load: Load, most: int) -> int:
+    """The smallest number with nearly the highest throughput."""
+    rates = {batch: load.throughput(batch).value for batch in _tried(most)}
+    enough = ENOUGH * max(rates.values())
+    return min(batch for batch, rate in rates.items() if rate >= enough)
+
+
+def _tried(most: int) -> Iterator[int]:
+    batch = most
+    while batch >= 1:
+        yield batch
+        batch = min(batch - 1, int(batch * _FEWER))
+
+
+def _value(estimate: Estimate) -> float:
+    return estimate.value
+
+
+def _high(estimate: Estimate) -> float:
+    return estimate.high
+
+
+def _low(estimate: Estimate) -> float:
+    return estimate.low

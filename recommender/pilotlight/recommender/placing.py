@@ -1,0 +1,121 @@
+"""A model on an accelerator: how its memory is cut up, and what the roofline needs to know of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from pilotlight.recommender._gpu import LARGE_DEVICE, UTILIZATION
+from pilotlight.recommender._kv import SHORTEST_CONTEXT
+from pilotlight.recommender._units import ceil_div
+from pilotlight.recommender.accelerators import Accelerator
+from pilotlight.recommender.facts import ModelFacts
+from pilotlight.recommender.memory import (
+    MemoryPlan,
+    MemoryRequest,
+    engine_width,
+    fixed_parts,
+    plan_memory,
+    pool_of,
+    resident,
+)
+from pilotlight.recommender.quantization import pair_bits
+from pilotlight.recommender.roofline import PROCESSORS, Rates, Setup
+from pilotlight.recommender.shape import shape_of
+from pilotlight.recommender.workload import FREE, USUAL, Constraints, Workload
+
+TAIL = 0.999
+"""Share of requests that the context is made for."""
+_FLOAT_BYTES = 4
+_ROUND = 64  # tokens that a context is rounded up to
+_MOST, _MOST_SMALL, _MOST_CPU = 1024, 256, 64  # most sequences: vLLM's defaults by device; on processors fewer
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One way to run a model, before it is known how many requests it should run at once."""
+
+    facts: ModelFacts
+    accelerator: Accelerator
+    workload: Workload
+    plan: MemoryPlan
+    """For as many sequences as memory holds."""
+    setup: Setup
+
+    @property
+    def ranks(self) -> int:
+        return self.plan.request.ranks
+
+
+def place(
+    facts: ModelFacts,
+    accelerator: Accelerator,
+    workload: Workload = USUAL,
+    constraints: Constraints = FREE,
+    ranks: int = 1,
+) -> Placed:
+    """A model on so many accelerators. Raises `DoesNotFit` and `OptionRefused`, as `plan_memory`."""
+    request = _request(facts, accelerator, workload, constraints, ranks)
+    plan = plan_memory(facts, accelerator, request)
+    return Placed(facts, accelerator, workload, plan, _setup(facts, accelerator, workload, request))
+
+
+def setup_for(
+    facts: ModelFacts, accelerator: Accelerator, workload: Workload = USUAL, constraints: Constraints = FREE
+) -> Setup:
+    """What `performance.expected` and `performance.fitted` start from. Raises as `place`."""
+    return place(facts, accelerator, workload, constraints, constraints.tensor_parallel or 1).setup
+
+
+def _request(
+    facts: ModelFacts, accelerator: Accelerator, workload: Workload, constraints: Constraints, ranks: int
+) -> MemoryRequest:
+    processors = accelerator.kind == "cpu"
+    request = MemoryRequest(
+        ranks=ranks,
+        dtype=constraints.dtype,
+        kv_dtype=constraints.kv_dtype,
+        utilization=constraints.utilization or (1.0 if processors else UTILIZATION),
+        step_tokens=constraints.step_tokens,
+        sequences=constraints.max_num_seqs or _most(accelerator),
+        lengths=workload.together,
+        task=constraints.task,
+        processors=processors,
+    )
+    context = constraints.context or _context(facts, accelerator, request, workload)
+    return replace(request, context=context)
+
+
+def _most(accelerator: Accelerator) -> int:
+    if accelerator.kind == "cpu":
+        return _MOST_CPU
+    return _MOST if accelerator.memory_bytes >= LARGE_DEVICE else _MOST_SMALL
+
+
+def _context(facts: ModelFacts, accelerator: Accelerator, request: MemoryRequest, workload: Workload) -> int:
+    """What nearly all requests need, or the model's own where that is unknown; and no more than the cache can hold."""
+    wanted = facts.context
+    if workload.distributed and not facts.encoder:
+        tail = ceil_div(math.ceil(workload.together.at(TAIL)), _ROUND) * _ROUND
+        wanted = min(facts.context, max(tail, SHORTEST_CONTEXT))
+    room = int(accelerator.memory_bytes * request.utilization)
+    room -= sum(part.bytes for part in fixed_parts(facts, accelerator, request))
+    return max(pool_of(facts, accelerator, request).longest(room, wanted), min(wanted, SHORTEST_CONTEXT))
+
+
+def _setup(facts: ModelFacts, accelerator: Accelerator, workload: Workload, request: MemoryRequest) -> Setup:
+    width = engine_width(request)
+    generated = 1.0 if facts.encoder or request.task == "embed" else workload.answer.mean
+    longest = request.context or facts.context
+    tokens = min(longest, math.ceil(workload.prompt.mean + generated))
+    return Setup(
+        shape=shape_of(facts, width),
+        accelerator=accelerator,
+        prompt=min(workload.prompt.mean, longest),
+        answer=generated,
+        tensor_parallel=request.ranks,
+        kv_bytes=pair_bits(request.kv_dtype, width) / 16,
+        number_format="fp32" if width == _FLOAT_BYTES else facts.arithmetic,
+        resident=max(1.0, resident(facts, accelerator, request, tokens)),
+        rates=PROCESSORS if request.processors else Rates(),
+    )
