@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -66,6 +67,28 @@ class Event:
 
     type: str  # ADDED | MODIFIED | DELETED | BOOKMARK
     object: Object
+
+
+class Log:
+    """Lines of a log with their line feeds, for one thread; raises a KubernetesError when they break off."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, doing: str) -> None:
+        self._response = response
+        self._lines = _lines(response, doing)
+
+    def __iter__(self) -> Log:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._lines) + b"\n"
+
+    def end(self) -> None:
+        """No more lines; from any thread, and the one that waits for the next line waits no longer."""
+        with suppress(OSError, RuntimeError, ValueError):  # it has ended by itself
+            self._response.shutdown()
+
+    def close(self) -> None:
+        self._response.close()
 
 
 class Api:
@@ -181,16 +204,11 @@ class Api:
             if error.status != 404:
                 raise
 
-    def log(self, namespace: str, pod: str, container: str, tail: int, follow: bool) -> Iterator[bytes]:
-        """Lines with their line feeds."""
+    def log(self, namespace: str, pod: str, container: str, tail: int, follow: bool) -> Log:
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         query = _query(container=container, tailLines=str(tail), follow="true" if follow else "")
         response = self._send("GET", path, query, timeout=None if follow else READ_SECONDS)
-        try:
-            for line in _lines(response, f"LOG {namespace}/{pod}"):
-                yield line + b"\n"
-        finally:
-            response.close()
+        return Log(response, f"LOG {namespace}/{pod}")
 
     def raw(self, path: str) -> Object:
         """GET of any address, as `/version`."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
-from starlette.concurrency import iterate_in_threadpool
 
 from pilotlight.activator.values import Clock, FunctionId
 from pilotlight.platform.control.cluster import Found, RevisionId, Wanted
@@ -160,12 +160,21 @@ class KubernetesCluster:
         pod = _by_name(self._pods.objects).get(replica)
         if pod is None:
             return
-        try:
-            lines = self._api.log(pod["metadata"]["namespace"], replica, USER_CONTAINER, tail, follow)
-            async for line in iterate_in_threadpool(lines):
-                yield line
-        except KubernetesError as error:
-            yield f"the log cannot be read: {error.message}\n".encode()
+        # A thread of its own: one that is followed may say nothing for hours.
+        thread, loop = ThreadPoolExecutor(1, thread_name_prefix="log"), asyncio.get_running_loop()
+        with ExitStack() as ending:
+            ending.callback(thread.shutdown, wait=False)
+            namespace = pod["metadata"]["namespace"]
+            try:
+                lines = await loop.run_in_executor(
+                    thread, self._api.log, namespace, replica, USER_CONTAINER, tail, follow
+                )
+                ending.callback(thread.submit, lines.close)
+                ending.callback(lines.end)  # first: the reader may be gone while the thread waits for a line
+                while line := await loop.run_in_executor(thread, next, lines, b""):
+                    yield line
+            except KubernetesError as error:
+                yield f"the log cannot be read: {error.message}\n".encode()
 
     async def run(self) -> None:
         """Carry out what was settled, until cancelled."""
