@@ -56,6 +56,14 @@ def test_a_decision_is_written_and_told(api: ScriptedApi, events: Events, databa
     assert len(records.decisions(CHAT)) == 2
 
 
+def test_a_refusal_is_a_warning_in_its_words(api: ScriptedApi, events: Events, until: Until) -> None:
+    events.refused(FUNCTION, {"reason": "ModelNotFound", "message": "there is no model tiny"}, 1_790_000_000.0)
+
+    until(lambda: len(told(api)) == 1, "the event")
+    assert told(api) == [("Warning", "ModelNotFound", "there is no model tiny")]
+    assert api.made(EVENT)[0]["involvedObject"]["name"] == "chat"
+
+
 def test_the_same_words_in_the_same_second_are_told_once(api: ScriptedApi, events: Events, until: Until) -> None:
     for record in (DECISION, DECISION, replace(DECISION, sentence="another")):
         events.decided(record)

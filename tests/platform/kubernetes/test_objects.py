@@ -143,6 +143,31 @@ def test_the_secret_is_written_once_by_each_leader(stage: Stage) -> None:
     assert stage.reconcile() == []
 
 
+def pod(namespace: str, name: str) -> dict[str, Any]:
+    metadata = {"namespace": namespace, "name": name, "uid": name, "labels": {"pilotlight.dev/function": "chat"}}
+    return {"metadata": metadata, "status": {}}
+
+
+def waiting(uid: str, name: str) -> dict[str, Any]:
+    """A pod that a Secret keeps from starting, as Kubernetes tells it."""
+    waits = {"reason": "CreateContainerConfigError", "message": f'secret "{name}" not found'}
+    return {**pod("team-a", uid), "status": {"containerStatuses": [{"name": "user", "state": {"waiting": waits}}]}}
+
+
+def test_a_secret_that_is_gone_is_written_again_once_a_pod_lacks_it(stage: Stage) -> None:
+    stage.reconcile()
+    stage.api.delete(SECRET, "team-a", "chat-00001-pilotlight")
+    assert stage.reconcile() == []
+
+    for uid in ("pod-1", "pod-2"):
+        stage.pods.put(waiting(uid, "chat-00001-pilotlight"))
+        assert stage.reconcile() == [("apply", "secrets", "chat-00001-pilotlight")]
+        assert stage.reconcile() == [], "it takes Kubernetes a while to try again"
+
+    stage.pods.put(waiting("pod-3", "of-users"))
+    assert stage.reconcile() == []
+
+
 def test_a_service_is_changed_only_for_a_new_revision(stage: Stage) -> None:
     stage.reconcile()
     stage.number = 2
@@ -203,8 +228,8 @@ def test_an_object_that_has_changed_meanwhile_is_left_to_the_next_look(stage: St
 
 def test_the_object_goes_when_service_and_pods_are_gone(stage: Stage) -> None:
     stage.reconcile()
-    stage.pods.put({"metadata": {"namespace": "team-a", "name": "p", "labels": {"pilotlight.dev/function": "chat"}}})
-    stage.pods.put({"metadata": {"namespace": "team-b", "name": "q", "labels": {"pilotlight.dev/function": "chat"}}})
+    stage.pods.put(pod("team-a", "p"))
+    stage.pods.put(pod("team-b", "q"))
     stage.delete()
 
     assert stage.reconcile() == [("delete", "services/foreground", "chat")]

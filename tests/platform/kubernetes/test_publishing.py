@@ -16,7 +16,7 @@ from pilotlight.platform.kubernetes.applying import Outcome
 from pilotlight.platform.kubernetes.errors import UnreachableError
 from pilotlight.platform.kubernetes.kinds import FUNCTION, Key, condition
 from pilotlight.platform.kubernetes.publishing import Publisher, instead
-from pilotlight.platform.kubernetes.status import GOOD, Judgement, read_published
+from pilotlight.platform.kubernetes.status import GOOD, PENDING, Judgement, read_published
 from pilotlight.platform.values import Desired, ReplicaRecord, Revision, Template
 from pilotlight.runtime.spec import ReplicaState, ReplicaStatus
 
@@ -67,13 +67,20 @@ class Stage:
         self.known = Known()
         self.eta: dict[str, float] = {}
         self.problem = ""
+        self.warnings: list[tuple[str, str]] = []
         self.publisher = self.new_leader()
 
     def new_leader(self) -> Publisher:
         stand_in: Any = self.api
-        self.publisher = Publisher(stand_in, self.functions, self.services, self.outcomes.get, dict, self.clock)
+        self.publisher = Publisher(
+            stand_in, self.functions, self.services, self.outcomes.get, dict, self.clock, self.refused
+        )
         self.publisher.watch(self.known, lambda *_: dict(self.eta), lambda *_: self.problem)
         return self.publisher
+
+    def refused(self, function: Mapping[str, Any], verdict: Mapping[str, Any], _at: float) -> None:
+        assert function["metadata"]["name"] == "chat"
+        self.warnings.append((verdict["type"], verdict["message"]))
 
     def add(self, function: FunctionId) -> None:
         """A function that was applied and has no replica."""
@@ -213,6 +220,40 @@ async def test_what_could_not_be_written_for_a_function_is_its_condition(stage: 
     await stage.publish(route_of(CHAT))
 
     assert stage.condition("Routed") == ("False", "ObjectsRefused", "exceeded quota")
+
+
+async def test_what_is_refused_is_told_once_for_each_reason_and_generation(stage: Stage) -> None:
+    def judge(message: str, generation: int = 1) -> None:
+        verdict = Judgement("False", "ModelNotFound", message)
+        stage.outcomes[Key(*CHAT)] = Outcome("u", generation, verdict, PENDING)
+
+    judge("no model tiny:v1")
+    stage.problem = "exceeded quota"
+    await stage.publish()
+    assert stage.warnings == [("ModelVerified", "no model tiny:v1"), ("Routed", "exceeded quota")]
+    stage.problem = ""
+    stage.new_leader()
+    await stage.publish()
+    assert len(stage.warnings) == 2, "the next leader reads what was said"
+
+    judge("no model tiny:v2")
+    await stage.publish()
+    judge("no model tiny:v2", generation=2)
+    await stage.publish()
+    assert stage.warnings[2:] == [("ModelVerified", "no model tiny:v2")] * 2
+    stage.outcomes[Key(*CHAT)] = Outcome("u", 2, GOOD, GOOD)
+    await stage.publish()
+    assert len(stage.warnings) == 4
+
+
+async def test_a_refusal_that_could_not_be_written_is_told_when_it_is(stage: Stage) -> None:
+    stage.problem = "exceeded quota"
+    stage.api.failing["patch"] = UnreachableError("PATCH", 0, "NoAnswer", "refused")
+    await stage.publish()
+    assert stage.warnings == []
+    del stage.api.failing["patch"]
+    await stage.publish()
+    assert stage.warnings == [("Routed", "exceeded quota")]
 
 
 async def test_phases_that_a_start_does_not_have_any_more_go(stage: Stage) -> None:

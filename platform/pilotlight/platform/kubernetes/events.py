@@ -1,11 +1,12 @@
-"""Events of Function objects, for `kubectl describe`."""
+"""Events of Function objects, for `kubectl describe`: what was decided, and what was refused."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import structlog
 
@@ -45,18 +46,24 @@ class Events:
     def decided(self, record: DecisionRecord) -> None:
         """Returns at once."""
         function = self._find(*record.function)
-        if function is None:
-            return
-        if not self._room.acquire(blocking=False):
-            log.warning("too many events wait; this one is not told", function=str(record.function))
-            return
-        kind = "Warning" if record.reason in TROUBLE else "Normal"
-        text = f"{record.desired} replicas: {record.sentence}"
-        self._thread.submit(self._write, event(function, kind, _camel(record.reason), text, record.at))
+        if function is not None:
+            kind = "Warning" if record.reason in TROUBLE else "Normal"
+            text = f"{record.desired} replicas: {record.sentence}"
+            self._tell(event(function, kind, _camel(record.reason), text, record.at))
+
+    def refused(self, function: Object, verdict: Mapping[str, Any], at: float) -> None:
+        """A condition of the function that has become false; `at`: Unix time. Returns at once."""
+        self._tell(event(function, "Warning", verdict["reason"], verdict["message"], at))
 
     def close(self) -> None:
         """What still waits is not told."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _tell(self, told: Object) -> None:
+        if self._room.acquire(blocking=False):
+            self._thread.submit(self._write, told)
+        else:
+            log.warning("too many events wait; this one is not told", function=told["involvedObject"]["name"])
 
     def _write(self, told: Object) -> None:
         try:

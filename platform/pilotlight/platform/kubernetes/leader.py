@@ -98,6 +98,7 @@ class Leader:
             self.applier.outcomes.get,
             self.hub.demand,
             self.clock,
+            self.events.refused,
         )
         self.scaler = self._scaler(api)
         self.cluster = KubernetesCluster(

@@ -32,10 +32,12 @@ from pilotlight.platform.kubernetes.knative.service import (
     Timeouts,
     knative_service,
     revision_secret,
+    secret_name,
     service_change,
     storage_secret_of,
 )
 from pilotlight.platform.kubernetes.mirror import Objects
+from pilotlight.platform.kubernetes.pods import missing_secret
 from pilotlight.platform.values import Function, ReplicaRecord, Revision
 from pilotlight.runtime.podspec import pod_environment
 
@@ -66,14 +68,17 @@ class FunctionObjects:
         self._services = services
         self._pods = pods
         self._settings = settings
-        self._secrets: set[tuple[str, str]] = set()
-        """(uid of the function, revision) of the Secrets that were written since this process leads."""
+        self._secrets: dict[tuple[str, str], frozenset[str]] = {}
+        """(uid of the function, revision) of the Secrets that were written since this process leads, and which pods
+        lacked them then. We may not read Secrets: that one is gone is told by a pod that cannot start."""
+        self._lacking: Mapping[Key, frozenset[str]] = {}
         self.problems: dict[Key, str] = {}
 
     def reconcile(
         self, objects: Mapping[Key, Object], current: Callable[[FunctionId], tuple[Function, Revision] | None]
     ) -> None:
         """`current` gives a function and its revision; None: it has none yet."""
+        self._lacking = _lacking(self._pods.objects)
         with ThreadPoolExecutor(TOGETHER, thread_name_prefix="objects") as threads:
             known = (current(FunctionId(*key)) for key in objects)
             list(threads.map(self._one, objects, objects.values(), known))
@@ -125,9 +130,11 @@ class FunctionObjects:
 
     def _put_secret(self, plan: PodPlan) -> None:
         mark = (plan.owner["metadata"]["uid"], plan.revision.name)
-        if mark not in self._secrets:
+        lacking = self._lacking.get(Key(plan.revision.function.namespace, secret_name(plan.revision.name)), frozenset())
+        written = self._secrets.get(mark)
+        if written is None or not lacking <= written:
             self._api.apply(SECRET, revision_secret(plan, self._settings.storage))
-            self._secrets.add(mark)
+            self._secrets[mark] = lacking
 
     def _plan(self, found: Object, function: Function, revision: Revision, service: Object | None) -> PodPlan:
         template, settings = revision.template, self._settings
@@ -178,3 +185,13 @@ class FunctionObjects:
     def _set_finalizers(self, key: Key, found: Object, finalizers: list[str]) -> None:
         version = found["metadata"]["resourceVersion"]
         self._api.patch(FUNCTION, *key, {"metadata": {"resourceVersion": version, "finalizers": finalizers}})
+
+
+def _lacking(pods: Mapping[Key, Object]) -> dict[Key, frozenset[str]]:
+    """By Secret: uids of the pods that cannot start because it is not there."""
+    found: dict[Key, frozenset[str]] = {}
+    for key, pod in pods.items():
+        if name := missing_secret(pod):
+            secret = Key(key.namespace, name)
+            found[secret] = found.get(secret, frozenset()) | {pod["metadata"]["uid"]}
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -27,6 +28,8 @@ HOPELESS = frozenset(
     }
 )
 """Reasons for which a container waits that do not go away by waiting."""
+_MISSING_SECRET = re.compile(r'secrets? "([^"]+)" not found')
+"""As Kubernetes tells what keeps a container from being made."""
 MESSAGE_LIMIT = 600
 QUEUE_PROXY_SECONDS = 60.0
 """Knative's queue-proxy waits for half of it before it passes on that the pod ends."""
@@ -113,6 +116,12 @@ def waits_for(pod: Object) -> str:
     if scheduled.get("status") == "False":
         return _short(scheduled.get("message", ""))
     return ""
+
+
+def missing_secret(pod: Object) -> str:
+    """Name of a Secret that a container of it cannot start without and that is not there; empty: all are."""
+    said = (((status.get("state") or {}).get("waiting") or {}).get("message") or "" for status in _containers(pod))
+    return next((found[1] for text in said if (found := _MISSING_SECRET.search(text))), "")
 
 
 def _containers(pod: Object) -> Iterator[Mapping[str, Any]]:

@@ -21,7 +21,7 @@ from pilotlight.platform.kubernetes.applying import Outcome
 from pilotlight.platform.kubernetes.errors import ConflictError, KubernetesError, NotFoundError
 from pilotlight.platform.kubernetes.kinds import FUNCTION, Key, Object, condition
 from pilotlight.platform.kubernetes.mirror import Objects
-from pilotlight.platform.kubernetes.status import PENDING, Judgement, conditions, published, ready
+from pilotlight.platform.kubernetes.status import PENDING, Judgement, conditions, published, ready, refusals
 from pilotlight.runtime.spec import ReplicaState
 
 TOGETHER = 8
@@ -63,14 +63,22 @@ class Publisher:
         outcome: Callable[[Key], Outcome | None],
         demand: Callable[[], Mapping[FunctionId, Demand]],
         clock: Clock,
+        refused: Callable[[Object, Mapping[str, Any], float], None] = lambda *_: None,
     ) -> None:
-        """`services`: of Knative; `outcome`: what became of an object; `demand`: as the activators report it."""
+        """
+        Args:
+            services: Of Knative.
+            outcome: What became of an object.
+            demand: As the activators report it.
+            refused: Told from a thread, once it is written, of each condition of a function that has become false.
+        """
         self._api = api
         self._functions = functions
         self._services = services
         self._outcome = outcome
         self._demand = demand
         self._clock = clock
+        self._refused = refused
         self._known = Known()
         self._eta: Callable[[FunctionId, str], Mapping[str, float]] = lambda *_: {}
         self._problem: Callable[[FunctionId, Collection[str]], str] = lambda *_: ""
@@ -138,8 +146,11 @@ class Publisher:
 
     def _write(self, key: Key, found: Object, status: dict[str, Any], look: Look) -> None:
         try:
-            if not covers(found.get("status", {}), status):
+            before = found.get("status", {})
+            if not covers(before, status):
                 found = self._api.patch(FUNCTION, *key, {"status": status}, "status")
+                for verdict in refusals(before.get("conditions") or (), status["conditions"]):
+                    self._refused(found, verdict, self._clock.now())
         except (NotFoundError, ConflictError):
             return
         except KubernetesError as error:

@@ -189,6 +189,20 @@ def conditions(
     return [_condition(known.get(name, {}), name, judgement, generation, now) for name, judgement in judged.items()]
 
 
+def refusals(before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Conditions that have become false, or are so for another reason or another generation; Ready repeats them."""
+    known = {each.get("type"): _words(each) for each in before}
+    return [
+        each
+        for each in after
+        if each["type"] in CONDITIONS and each["status"] == "False" and known.get(each["type"]) != _words(each)
+    ]
+
+
+def _words(found: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(found.get(name) for name in ("status", "reason", "message", "observedGeneration"))
+
+
 def _condition(
     known: Mapping[str, Any], name: str, judgement: Judgement, generation: int, now: float
 ) -> dict[str, Any]:
