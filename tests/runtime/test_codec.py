@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pilotlight.runtime.codec import LIMIT, BadDocumentError, dump, parse_spec, parse_status
 from pilotlight.runtime.spec import (
     AdapterSpec,
+    EngineCounters,
     EngineSpec,
     Phase,
     PhaseReport,
@@ -57,6 +58,7 @@ _STATUSES = st.builds(
     state=st.sampled_from(ReplicaState),
     phases=st.lists(_REPORTS, max_size=6).map(tuple),
     running=st.none() | st.integers(0, 1000),
+    counters=st.none() | st.builds(EngineCounters, at=st.floats(0, 1e10), gap_seconds=st.none() | st.floats(0, 1e10)),
     log_tail=st.lists(_TEXT, max_size=3).map(tuple),
 )
 _SPEC = {

@@ -72,6 +72,23 @@ async def test_what_the_supervisor_writes_is_readable_by_its_owner_alone(supervi
         assert "engine-secret" not in _arguments(pid)
 
 
+async def test_what_the_engine_counts_is_told_while_it_has_work(supervised: Supervised) -> None:
+    supervised.launch(supervised.spec(simulated_decode_base_seconds=3600.0))
+    endpoint = (await supervised.reach(ReplicaState.READY)).endpoint
+    stream = asyncio.create_task(asyncio.to_thread(_complete, endpoint))
+    await supervised.until(lambda status: status.counters is not None)
+    status = await supervised.reach(ReplicaState.READY)
+    assert await client.stop(supervised.folder)
+    await supervised.ended()
+    with pytest.raises((OSError, HTTPException)):
+        await stream
+
+    assert status.counters is not None
+    assert (status.counters.prompts, status.counters.gaps, status.counters.gap_seconds) == (1, 0, 0.0)
+    assert (status.counters.prompt_tokens or 0) > 0
+    assert status.counters.in_flight == status.counters.looks >= 1
+
+
 async def test_a_drain_lets_the_running_stream_finish(supervised: Supervised) -> None:
     supervised.launch(supervised.spec(simulated_decode_base_seconds=0.05))
     status = await supervised.reach(ReplicaState.READY)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pilotlight.runtime.codec import dump
 from pilotlight.runtime.phases import PhaseLog
-from pilotlight.runtime.spec import Phase, ReplicaSpec, ReplicaState, ReplicaStatus
+from pilotlight.runtime.spec import EngineCounters, Phase, ReplicaSpec, ReplicaState, ReplicaStatus
 
 STATUS_FILE = "status.json"
 
@@ -24,6 +24,7 @@ class Board:
         self.endpoint, self.message = "", ""
         self.engine_pid = 0
         self.running: int | None = None
+        self.counters: EngineCounters | None = None
         self.log_tail: tuple[str, ...] = ()
 
     def status(self) -> ReplicaStatus:
@@ -36,6 +37,7 @@ class Board:
             supervisor_pid=os.getpid(),
             engine_pid=self.engine_pid,
             running=self.running,
+            counters=self.counters,
             message=self.message,
             log_tail=self.log_tail,
         )

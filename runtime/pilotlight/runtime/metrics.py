@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -25,6 +26,13 @@ class EngineMetrics:
     generation_tokens: int
     requests: int  # finished in any way
     preemptions: int = 0
+    first_tokens: int | None = None
+    """Requests whose first token has come."""
+    first_token_seconds: float | None = None
+    """Their times to it, all together."""
+    gaps: int | None = None
+    """Times between two tokens of one request."""
+    gap_seconds: float | None = None
 
 
 def scrape(text: str) -> EngineMetrics:
@@ -36,6 +44,8 @@ def scrape(text: str) -> EngineMetrics:
                 totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
     except ValueError as error:
         raise BadMetricsError(f"engine metrics cannot be read: {error}") from None
+    if broken := sorted(name for name, value in totals.items() if not math.isfinite(value)):
+        raise BadMetricsError(f"engine metrics are no numbers: {', '.join(broken[:5])}")
     if "vllm:num_requests_running" not in totals or "vllm:num_requests_waiting" not in totals:
         raise BadMetricsError("engine metrics name no running and waiting requests")
     return EngineMetrics(
@@ -46,4 +56,12 @@ def scrape(text: str) -> EngineMetrics:
         generation_tokens=int(totals.get("vllm:generation_tokens_total", 0.0)),
         requests=int(totals.get("vllm:request_success_total", 0.0)),
         preemptions=int(totals.get("vllm:num_preemptions_total", 0.0)),
+        first_tokens=_whole(totals.get("vllm:time_to_first_token_seconds_count")),
+        first_token_seconds=totals.get("vllm:time_to_first_token_seconds_sum"),
+        gaps=_whole(totals.get("vllm:inter_token_latency_seconds_count")),
+        gap_seconds=totals.get("vllm:inter_token_latency_seconds_sum"),
     )
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)

@@ -15,6 +15,7 @@ from typing import BinaryIO, TypeVar
 
 from pilotlight.runtime import guard, leftovers
 from pilotlight.runtime.board import Board
+from pilotlight.runtime.counting import Counting
 from pilotlight.runtime.enginehttp import EngineHttp, free_port, listens
 from pilotlight.runtime.enginelog import EngineLog
 from pilotlight.runtime.engines.protocol import PORT_TAKEN, BadEngineSpecError, Engine, Listen, Place
@@ -182,12 +183,15 @@ class Replica:
                 self.board.phases.progress(said.progress)
 
     async def _watch(self) -> None:
-        """Keep `running` current, and end an orphan."""
+        """Keep `running` and `counters` current, and end an orphan."""
+        counting = Counting(self._metrics)
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             serving = self.board.state in (ReplicaState.READY, ReplicaState.DRAINING)
             if serving and time.monotonic() - self._ready_at >= _WATCH_SECONDS:
                 self.board.running = await self._inside()
+                await counting.looked(self.board.running)
+                self.board.counters = counting.counters
             silent = time.monotonic() - self._heard
             if silent > self._spec.orphan_seconds and not self._draining.is_set():
                 self._log.warning("orphaned", extra={"silent_seconds": round(silent, 1)})
@@ -201,6 +205,11 @@ class Replica:
         except WireError:
             return None
 
+    async def _metrics(self) -> str:
+        """Raises WireError."""
+        assert self._http is not None
+        return await self._http.metrics()
+
     async def _idle(self) -> bool:
         """Nothing in hand, and nothing that goes on inside for a client that has left."""
         from pilotlight.runtime.metrics import BadMetricsError, scrape  # not part of the cold start
@@ -208,9 +217,8 @@ class Replica:
         self.board.running = await self._inside()
         if self.board.running != 0:
             return False
-        assert self._http is not None
         try:
-            found = scrape(await self._http.metrics())
+            found = scrape(await self._metrics())
         except (WireError, BadMetricsError):
             return False
         return found.running + found.waiting == 0

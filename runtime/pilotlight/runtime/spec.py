@@ -101,6 +101,25 @@ class PhaseReport:
 
 
 @dataclass(frozen=True)
+class EngineCounters:
+    """What the engine has counted since its start, at one moment; the difference of two is what happened between."""
+
+    at: float
+    """Seconds, of the machine's clock that does not go back."""
+    looks: int
+    """Seconds in which the supervisor found requests in the engine."""
+    in_flight: int
+    """Requests found in all of them together."""
+    prompts: int | None = None
+    """Requests whose first token has come. None, here and below: the engine does not tell."""
+    prompt_tokens: int | None = None
+    first_token_seconds: float | None = None
+    gaps: int | None = None
+    """Times between two tokens of one request."""
+    gap_seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class ReplicaStatus:
     """What a supervisor answers to `GET /status`."""
 
@@ -114,6 +133,8 @@ class ReplicaStatus:
     engine_pid: int = 0
     running: int | None = None
     """Requests inside the engine as it says itself; None: unknown."""
+    counters: EngineCounters | None = None
+    """As of the last few seconds in which it had work; None: it had none yet, or they could not be read."""
     message: str = ""
     """Why it failed or stopped, one sentence."""
     log_tail: tuple[str, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +46,22 @@ def test_streams_that_decode_together_take_the_same_steps() -> None:
 
     for sequence in both:
         assert [when for when, maker in made if maker is sequence] == pytest.approx([2.0, 5.0, 8.0])
+
+
+def test_a_step_takes_longer_for_each_token_of_its_streams() -> None:
+    batch = Batch(replace(_TIMING, decode_token=0.1), 4, None)
+    batch.add(_sequence(prompt=10, tokens=3), 0.0)
+
+    assert [when for when, _ in _drain(batch)] == pytest.approx([2.0, 2.0 + 2.5 + 1.1, 2.0 + 5.0 + 1.1 + 1.2])
+
+
+def test_a_machine_that_becomes_slower_keeps_what_is_planned() -> None:
+    batch = Batch(_TIMING, 4, None)
+    batch.add(_sequence(prompt=10, tokens=3), 0.0)
+    batch.advance(0.0)
+    batch.timing = replace(_TIMING, scale=2.0)
+
+    assert [when for when, _ in _drain(batch)] == pytest.approx([2.0, 7.0, 12.0])
 
 
 def test_the_longest_waiting_gets_the_free_slot() -> None:

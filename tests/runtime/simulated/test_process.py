@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -69,6 +70,23 @@ def test_a_process_serves_with_its_key_and_ends_on_sigterm(spawn: Spawn, endpoin
     process.wait(30)
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/health")
+
+
+def test_a_signal_throttles_it_and_another_one_ends_that(spawn: Spawn, endpoint: Endpoint, until: Until) -> None:
+    process = spawn(simulated_time_scale=1, simulated_decode_base_seconds=3600, simulated_throttle=0)
+    url = endpoint(process)
+
+    def answers(seconds: float) -> bool:
+        try:
+            body = {"prompt": "x", "max_tokens": 3, "ignore_eos": True}
+            return httpx.post(f"{url}/v1/completions", json=body, timeout=seconds).status_code == 200
+        except httpx.ReadTimeout:
+            return False
+
+    process.send_signal(signal.SIGUSR1)
+    until(lambda: answers(1.0), "an answer without the hour's wait")
+    process.send_signal(signal.SIGUSR1)
+    until(lambda: not answers(0.2), "the hour's wait")
 
 
 def test_a_terminated_process_does_not_wait_for_a_stream_that_never_ends(

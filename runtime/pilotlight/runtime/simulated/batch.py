@@ -47,7 +47,8 @@ class Batch:
     """The mutable state of the engine: `_waiting`, `_prefilling`, `_decoding`, `_step_at`."""
 
     def __init__(self, timing: Timing, slots: int, cache: PrefixCache | None) -> None:
-        self._timing = timing
+        self.timing = timing
+        """May be replaced at any time; what is planned already stays."""
         self._slots = slots
         self._cache = cache
         self._waiting: OrderedDict[Sequence, None] = OrderedDict()
@@ -84,6 +85,8 @@ class Batch:
         self._stalled -= gone
         if any(entry[2] in gone for entry in self._prefilling):
             self._prefilling = sorted(entry for entry in self._prefilling if entry[2] not in gone)
+        if not self._decoding:
+            self._step_at = None
 
     def next_event(self) -> float | None:
         """When `advance` has something to do; None: not before a sequence is added or cancelled."""
@@ -107,6 +110,10 @@ class Batch:
         self._schedule_step(now, due)
         return produced
 
+    def _tokens(self) -> int:
+        """Of the streams that decode; counted where they cost time."""
+        return sum(len(one.prompt) + one.count for one in self._decoding) if self.timing.decode_token else 0
+
     def _admit(self, now: float) -> None:
         while self._waiting and self.running < self._slots:
             sequence = self._waiting.popitem(last=False)[0]
@@ -116,7 +123,7 @@ class Batch:
                 continue
             sequence.cached = self._cache.admit(sequence.prompt, sequence.salt) if self._cache else 0
             draw = next(self._draws)
-            seconds = self._timing.prefill_seconds(len(sequence.prompt) - sequence.cached, draw)
+            seconds = self.timing.prefill_seconds(len(sequence.prompt) - sequence.cached, draw)
             heappush(self._prefilling, (now + seconds, draw, sequence))
 
     def _finish_prefills(self, now: float) -> list[tuple[Sequence, float | None]]:
@@ -132,7 +139,7 @@ class Batch:
         if not self._decoding:
             self._step_at = None
         elif stepped or self._step_at is None:
-            seconds = self._timing.decode_seconds(len(self._decoding), next(self._draws))
+            seconds = self.timing.decode_seconds(len(self._decoding), next(self._draws), self._tokens())
             # The cadence is kept where a step came a little late, but lost time is not made up in a burst.
             planned = (self._step_at if stepped and self._step_at is not None else now) + seconds
             self._step_at = max(planned, now)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from collections.abc import Sequence as Items
+from dataclasses import replace
 from math import inf
 
 from .batch import Batch, PrefixCache
@@ -105,6 +106,12 @@ class Engine:
         job.moved.set()
         self._batch.cancel(sequence for sequence in job.sequences if sequence.finish_reason is None)
         self._arm()
+
+    def throttle(self) -> None:
+        """Like a processor that has become hot: every time is multiplied; a second call ends it."""
+        usual = self.options.timing
+        throttled = replace(usual, scale=usual.scale * self.options.simulated_throttle)
+        self._batch.timing = throttled if self._batch.timing == usual else usual
 
     def close(self) -> None:
         if self._timer is not None:

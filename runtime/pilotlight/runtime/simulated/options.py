@@ -37,6 +37,8 @@ class Options(BaseModel):
     simulated_prefill_token_seconds: float = Field(0.0002, ge=0, le=3600, description="more, for each prompt token")
     simulated_decode_base_seconds: float = Field(0.02, ge=0, le=3600, description="of a step, always")
     simulated_decode_stream_seconds: float = Field(0.0002, ge=0, le=3600, description="more, for each stream")
+    simulated_decode_token_seconds: float = Field(0.0, ge=0, le=1, description="more, for each token of the streams")
+    simulated_throttle: float = Field(2.0, ge=0, le=1000, description="multiplies every time from SIGUSR1 to the next")
     simulated_jitter: float = Field(0.0, ge=0, le=1, description="half width of the spread, as a share of the time")
     simulated_mean_tokens: int = Field(128, ge=1, le=2**32, description="mean length of an answer that ends by itself")
     simulated_dimensions: int = Field(384, ge=1, le=65_536, description="of an embedding")
@@ -62,6 +64,7 @@ class Options(BaseModel):
             prefill_token=self.simulated_prefill_token_seconds,
             decode_base=self.simulated_decode_base_seconds,
             decode_stream=self.simulated_decode_stream_seconds,
+            decode_token=self.simulated_decode_token_seconds,
             jitter=self.simulated_jitter,
             scale=self.simulated_time_scale,
             seed=self.seed,

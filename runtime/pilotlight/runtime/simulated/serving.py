@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import socket
 from collections.abc import Callable
 
@@ -39,6 +41,7 @@ def server(engine: Engine, served: Served, key: str = "") -> uvicorn.Server:
 async def serve(listener: socket.socket, served: Served, options: Options, key: str, ready: Callable[[], None]) -> None:
     """Serve until a signal; a simulated crash ends the process without a farewell."""
     engine = Engine(options, served.names[0], lambda: os._exit(options.simulated_fail_code))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, engine.throttle)
     ready()
     try:
         await server(engine, served, key).serve(sockets=[listener])
