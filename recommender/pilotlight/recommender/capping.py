@@ -1,0 +1,203 @@
+"""How many requests a replica should have in flight just now, so that its latencies stay within its promise. Pure.
+
+Numbered policy, the first that applies:
+1. during an incident (starts backing off, replicas failing) nothing changes;
+2. without a bound, or without a new observation, nothing changes;
+3. a bound that even one request alone surely breaks is given up: no cap holds it;
+4. a bound that was broken in two observations in a row cuts the cap: to where the learned curve, scaled to what was
+   just measured, holds it again; without a curve, in proportion;
+5. a cap at which the learned curve surely breaks a bound falls to where the curve expects to hold it;
+6. a cap below where the curve surely holds every bound rises to there, at most twofold at a time;
+7. else it stays.
+Rule 4 rests on measurements alone, so that a curve that is wrong cannot keep a bound broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from math import floor
+
+from pilotlight.recommender._bounds import HEADROOM, Bound, interval, milliseconds
+from pilotlight.recommender.performance import Observation, Performance
+from pilotlight.recommender.workload import Slo
+
+PATIENCE = 2
+"""Observations in a row that must break a bound before the cap is cut."""
+LEAST_KEPT = 0.25
+"""Of the requests in flight, what one cut leaves at least."""
+STILL_SETTLED = 1.1
+"""More in flight than this share of the cap runs since before a cut, and says nothing of it yet."""
+MOST_GROWTH = 2.0
+"""Factor by which one decision may raise a cap."""
+
+
+class CapReason(StrEnum):
+    """Why a cap is what it is."""
+
+    KEPT = "kept"
+    INCIDENT = "incident"
+    UNREACHABLE = "slo_unreachable"
+    BROKEN = "slo_broken"
+    LOWERED = "cap_lowered"
+    RAISED = "cap_raised"
+
+
+@dataclass(frozen=True)
+class CapState:
+    """What is carried from one decision to the next."""
+
+    cap: int
+    """Requests in flight per replica."""
+    broken: int = 0
+    """Observations in a row that broke a bound."""
+    prompt: float = 0.0
+    """Mean tokens of the last prompts that were seen."""
+
+
+@dataclass(frozen=True)
+class CapDecision:
+    """The state from here on, and why; with all that it rests on, so that it can be replayed."""
+
+    state: CapState
+    reason: CapReason
+    sentence: str
+    inputs: Mapping[str, float | int | str | None] = field(default_factory=dict)
+
+
+def decide_cap(
+    state: CapState,
+    performance: Performance | None,
+    seen: Observation | None,
+    slo: Slo,
+    most: int,
+    *,
+    incident: bool = False,
+) -> CapDecision:
+    """The cap of one revision's replicas after one more observation.
+
+    Args:
+        state: Of the last decision; at first `CapState(most)`.
+        performance: What is learned, the observation already in it; None: nothing yet.
+        seen: The observation, pooled over the revision's replicas; None: there is none.
+        slo: What its class promises.
+        most: The engine's own limit (`max_num_seqs`).
+        incident: Starts are backing off, or replicas fail.
+    """
+    state = replace(state, cap=max(1, min(state.cap, most)))
+    if incident:
+        return _kept(state, CapReason.INCIDENT, "starts fail or replicas die; nothing is changed meanwhile")
+    if seen is None or (slo.itl is None and slo.ttft is None):
+        return _kept(state, CapReason.KEPT, "there is no bound, or no new observation")
+    state = replace(state, prompt=seen.prompt or state.prompt)
+    bounds = list(_bounds(state, performance, seen, slo))
+    reachable = [bound for bound in bounds if not bound.surely_breaks(1)]
+    if seen.batch <= state.cap * STILL_SETTLED + 1:
+        state = replace(state, broken=state.broken + 1 if any(bound.broken for bound in reachable) else 0)
+    change = _unreachable(state, bounds, most) if not reachable else _changed(state, reachable, seen, most)
+    cap, reason, sentence = change
+    inputs = _inputs(state, bounds, seen, slo, most)
+    return CapDecision(replace(state, cap=cap, broken=0 if cap < state.cap else state.broken), reason, sentence, inputs)
+
+
+Change = tuple[int, CapReason, str]
+
+
+def _changed(state: CapState, bounds: list[Bound], seen: Observation, most: int) -> Change:
+    known = [bound for bound in bounds if bound.curve is not None]
+    stays = state.cap, CapReason.KEPT, f"cap {state.cap} is right as far as is known"
+    return _cut_down(state, bounds, seen) or _lowered(state.cap, known, most) or _raised(state, known, most) or stays
+
+
+def _cut_down(state: CapState, bounds: list[Bound], seen: Observation) -> Change | None:
+    """Rule 4."""
+    broken = [bound for bound in bounds if bound.broken]
+    if state.broken < PATIENCE or not broken or (cap := _cut(state.cap, broken, seen)) >= state.cap:
+        return None
+    worst = max(broken, key=lambda bound: (bound.measured or 0.0) / bound.seconds)
+    said = f"{worst.name} was {milliseconds(worst.measured)} at {seen.batch:.1f} in flight"
+    return cap, CapReason.BROKEN, f"{said}, {worst.promise}; cap {state.cap} -> {cap}"
+
+
+def _lowered(before: int, known: list[Bound], most: int) -> Change | None:
+    """Rule 5."""
+    if not any(bound.surely_breaks(before) for bound in known):
+        return None
+    cap = _whole(min(bound.within(most, certain=False) for bound in known))
+    if cap >= before:
+        return None
+    worst = max(known, key=lambda bound: bound.at(before).low / bound.seconds)
+    said = f"{worst.name} at {before} in flight is {interval(worst.at(before))}, {worst.promise}"
+    return cap, CapReason.LOWERED, f"{said}; cap {before} -> {cap}"
+
+
+def _raised(state: CapState, known: list[Bound], most: int) -> Change | None:
+    """Rule 6."""
+    if state.broken or not known:
+        return None
+    safe = _whole(min(bound.within(most, certain=True) for bound in known))
+    cap = min(safe, floor(state.cap * MOST_GROWTH), most)
+    if cap <= state.cap:
+        return None
+    said = ", ".join(f"{bound.name} {interval(bound.at(cap))}" for bound in known)
+    return cap, CapReason.RAISED, f"{cap} in flight hold every bound: {said}; cap {state.cap} -> {cap}"
+
+
+def _cut(cap: int, broken: list[Bound], seen: Observation) -> int:
+    """What is in flight counts, where it is less than the cap."""
+    batch = min(float(cap), seen.batch)
+    wanted = min(_holding(bound, batch) for bound in broken)
+    return _whole(max(LEAST_KEPT * batch, min(wanted, batch - 1)))
+
+
+def _holding(bound: Bound, batch: float) -> float:
+    """Requests in flight at which the bound is held again, by the curve's shape at the height just measured."""
+    assert bound.measured is not None
+    if bound.curve is None:
+        return batch * HEADROOM * bound.seconds / bound.measured
+    scale = bound.measured / bound.curve.at(batch * bound.unit).value
+    return bound.within(max(1, floor(batch)), certain=False, scale=scale)
+
+
+def _unreachable(state: CapState, bounds: list[Bound], most: int) -> Change:
+    said = ", ".join(f"{bound.name} of {milliseconds(bound.seconds)}" for bound in bounds)
+    sentence = f"{said} is out of reach for prompts of {state.prompt:.0f} tokens even with one request in flight"
+    return most, CapReason.UNREACHABLE, f"{sentence}; no cap helps, so the engine's own limit holds"
+
+
+def _bounds(state: CapState, performance: Performance | None, seen: Observation, slo: Slo) -> Iterator[Bound]:
+    if slo.itl is not None:
+        yield Bound("ITL", slo.itl, performance.itl if performance else None, 1.0, seen.itl)
+    if slo.ttft is not None:
+        curve = performance.ttft if performance and state.prompt else None
+        yield Bound("TTFT", slo.ttft, curve, state.prompt or 1.0, seen.ttft)
+
+
+def _inputs(
+    state: CapState, bounds: list[Bound], seen: Observation, slo: Slo, most: int
+) -> dict[str, float | int | str | None]:
+    known = {bound.name.lower(): bound.at(state.cap) for bound in bounds if bound.curve is not None}
+    learned = {f"learned_{name}_low": estimate.low for name, estimate in known.items()}
+    learned |= {f"learned_{name}_high": estimate.high for name, estimate in known.items()}
+    return {
+        "cap": state.cap,
+        "most": most,
+        "broken": state.broken,
+        "in_flight": seen.batch,
+        "prompt_tokens": state.prompt,
+        "itl_seconds": seen.itl,
+        "ttft_seconds": seen.ttft,
+        "itl_bound_seconds": slo.itl,
+        "ttft_bound_seconds": slo.ttft,
+        **learned,
+    }
+
+
+def _kept(state: CapState, reason: CapReason, sentence: str) -> CapDecision:
+    return CapDecision(state, reason, sentence)
+
+
+def _whole(load: float) -> int:
+    """A little is added: the search ends a thousandth below the answer."""
+    return max(1, floor(load * 1.002))

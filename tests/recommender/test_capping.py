@@ -1,0 +1,202 @@
+"""The in-flight cap follows a machine that changes, holds its bounds, and never acts on what it does not know."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pilotlight.recommender.capping import CapDecision, CapReason, CapState, decide_cap
+from pilotlight.recommender.learning import learned
+from pilotlight.recommender.performance import Observation, Performance
+from pilotlight.recommender.workload import Slo
+
+WINDOW = 5.0
+"""Seconds of one observation."""
+MOST = 64
+Law = Callable[[float, float], float]
+"""Seconds by requests in flight and prompt tokens."""
+
+
+def itl_law(batch: float, prompt: float) -> float:
+    return 0.02 + 0.0002 * batch + 2e-7 * batch * prompt
+
+
+def ttft_law(batch: float, prompt: float) -> float:
+    return 0.05 + 1e-4 * prompt + 5e-6 * prompt * batch
+
+
+@dataclass
+class Machine:
+    """A replica under more demand than its cap; the test changes it mid-run."""
+
+    slo: Slo
+    random: np.random.Generator
+    slower: float = 1.0
+    prompt: float = 200.0
+    demand: float = 48.0
+    noise: float = 0.02
+    state: CapState = field(default_factory=lambda: CapState(MOST))
+    performance: Performance | None = None
+    decisions: list[CapDecision] = field(default_factory=list)
+
+    def itl(self) -> float:
+        return self.slower * itl_law(min(self.state.cap, self.demand), self.prompt)
+
+    def ttft(self) -> float:
+        return self.slower * ttft_law(min(self.state.cap, self.demand), self.prompt)
+
+    def look(self, incident: bool = False) -> None:
+        batch = min(float(self.state.cap), self.demand)
+        noise = self.random.normal(1, self.noise, 2)
+        seen = Observation(batch, self.prompt, self.itl() * float(noise[0]), self.ttft() * float(noise[1]))
+        self.performance = learned(self.performance, seen)
+        decision = decide_cap(self.state, self.performance, seen, self.slo, MOST, incident=incident)
+        self.decisions.append(decision)
+        self.state = decision.state
+
+    def looks(self, seconds: float) -> float:
+        """Returns for how many seconds together a bound was broken."""
+        broken = 0
+        for _ in range(round(seconds / WINDOW)):
+            broken += self.breaks()
+            self.look()
+        return broken * WINDOW
+
+    def breaks(self) -> bool:
+        itl, ttft = self.slo.itl, self.slo.ttft
+        return (itl is not None and self.itl() > itl) or (ttft is not None and self.ttft() > ttft)
+
+
+def settled(slo: Slo, demand: float = 48.0, seed: int = 7) -> Machine:
+    machine = Machine(slo, demand=demand, random=np.random.default_rng(seed))
+    machine.looks(120)
+    return machine
+
+
+@settings(max_examples=15)
+@given(st.floats(1.2, 3.0), st.integers(0, 2**16))
+def test_a_throttled_machine_is_followed_within_thirty_seconds(slower: float, seed: int) -> None:
+    machine = settled(Slo(itl=0.08), seed=seed)
+    machine.slower = slower
+
+    broken = machine.looks(30)
+    later = machine.looks(120)
+
+    assert broken <= 30
+    assert later <= 30
+    assert machine.itl() <= 0.08 * 1.02
+
+
+def test_longer_prompts_are_followed_as_well() -> None:
+    machine = settled(Slo(itl=0.06, ttft=1.0))
+    assert machine.state.cap >= 48
+    machine.prompt = 4000.0
+
+    machine.looks(30)
+
+    assert not machine.breaks()
+    assert machine.looks(120) <= 10
+    assert 8 <= machine.state.cap <= 48
+
+
+def test_it_grows_again_when_the_machine_recovers() -> None:
+    machine = settled(Slo(itl=0.05))
+    machine.slower = 1.8
+    machine.looks(60)
+    low = machine.state.cap
+    machine.slower = 1.0
+    machine.looks(180)
+
+    assert low <= 30
+    assert machine.state.cap >= 40
+
+
+def test_it_comes_to_rest() -> None:
+    machine = settled(Slo(itl=0.035), demand=MOST)
+    machine.looks(300)
+    caps = {decision.state.cap for decision in machine.decisions[-40:]}
+
+    best = next(cap for cap in range(MOST, 0, -1) if itl_law(cap, 200.0) <= 0.035)
+    assert max(caps) <= best
+    assert min(caps) >= 0.6 * best
+
+
+def test_a_bound_out_of_reach_costs_no_throughput() -> None:
+    machine = settled(Slo(itl=0.005))
+    machine.looks(120)
+
+    assert machine.state.cap == MOST
+    assert machine.decisions[-1].reason is CapReason.UNREACHABLE
+
+
+def test_one_broken_observation_changes_nothing() -> None:
+    machine = settled(Slo(itl=0.08))
+    before = machine.state.cap
+    machine.slower = 3.0
+    machine.look()
+    machine.slower = 1.0
+    machine.looks(60)
+
+    assert {decision.state.cap for decision in machine.decisions[-12:]} == {before}
+
+
+@pytest.mark.parametrize("slower", [0.2, 3.0, 10.0])
+def test_nothing_changes_during_an_incident(slower: float) -> None:
+    machine = settled(Slo(itl=0.08))
+    machine.slower = slower
+    before = machine.state.cap
+    for _ in range(10):
+        machine.look(incident=True)
+
+    assert machine.state.cap == before
+    assert machine.decisions[-1].reason is CapReason.INCIDENT
+
+
+def test_without_bound_or_observation_the_cap_stays() -> None:
+    seen = Observation(4.0, 100.0, 9.0, 9.0)
+
+    assert decide_cap(CapState(7), None, seen, Slo(), MOST).state.cap == 7
+    assert decide_cap(CapState(7), None, None, Slo(itl=0.1), MOST).state.cap == 7
+
+
+def test_what_still_runs_since_before_a_cut_cuts_no_further() -> None:
+    state = CapState(16, broken=1)
+    seen = Observation(40.0, 100.0, itl=0.2)
+
+    assert decide_cap(state, None, seen, Slo(itl=0.1), MOST).state == CapState(16, broken=1, prompt=100.0)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.builds(
+            Observation,
+            st.floats(0.01, 1e4),
+            st.just(0.0) | st.floats(1.0, 1e6),
+            st.none() | st.floats(1e-7, 1e5),
+            st.none() | st.floats(1e-7, 1e5),
+        ),
+        max_size=12,
+    ),
+    st.none() | st.floats(1e-4, 100),
+    st.none() | st.floats(1e-4, 100),
+    st.integers(1, 300),
+)
+def test_the_cap_stays_between_one_and_the_engines_limit_whatever_is_seen(
+    observations: list[Observation], itl: float | None, ttft: float | None, most: int
+) -> None:
+    state, performance = CapState(most), None
+    for seen in observations:
+        performance = learned(performance, seen)
+        decision = decide_cap(state, performance, seen, Slo(itl, ttft), most)
+        state = decision.state
+        assert 1 <= state.cap <= most
+        assert decision.sentence
+
+
+@pytest.mark.parametrize("most", [1, 2, 300])
+def test_a_smaller_engine_bounds_an_old_cap(most: int) -> None:
+    assert decide_cap(CapState(50), None, None, Slo(), most).state.cap == min(50, most)
