@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from pilotlight.activator.values import Demand, FunctionId
+from pilotlight.activator.values import Demand, FunctionId, Route
 
 if TYPE_CHECKING:
-    from tests.activator.conftest import ReadRest, ScriptedEngine, Stage
+    from tests.activator.conftest import MakeRoute, ReadRest, ScriptedEngine, Stage
 
 CHAT = FunctionId("team-a", "chat")
 
@@ -74,3 +77,35 @@ async def test_a_hold_that_is_refused_and_a_function_that_is_gone_are_changes(st
         await refused
     follower.check()
     assert CHAT in follower.copy
+
+
+def steps(call: Callable[[], None]) -> int:
+    """Lines of Python that a call runs, those of every turn of a loop counted."""
+    count = 0
+
+    def tracer(_frame: object, event: str, _argument: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return tracer
+
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+async def test_a_change_of_one_function_takes_no_more_work_with_many(stage: Stage, make_route: MakeRoute) -> None:
+    def work_of_a_change(others: int) -> list[int]:
+        stage.apply(make_route(), *(make_route(FunctionId("team-b", f"f{number}")) for number in range(others)))
+        one, more = make_route(queue_limit=others + 1), make_route(FunctionId("team-a", "new"))
+        changes: list[dict[FunctionId, Route | None]] = [{CHAT: one}, {more.function: more}, {more.function: None}]
+        work = [steps(partial(stage.activator.change, change)) for change in changes]
+        assert stage.activator.changes()[more.function] is None
+        return work
+
+    few, many = work_of_a_change(10), work_of_a_change(1000)
+    assert min(few) > 5
+    assert many == few

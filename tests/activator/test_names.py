@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pilotlight.activator.errors import RefusedError
 from pilotlight.activator.names import Directory
@@ -116,14 +118,38 @@ def test_every_listed_name_resolves_to_its_function() -> None:
 
 
 @pytest.mark.parametrize("hosts", [(), (HostRule(("chat.example",)),)])
-def test_one_that_replaces_another_tells_of_its_own_routes_only(hosts: tuple[HostRule, ...]) -> None:
+def test_what_changes_is_found_by_its_new_names_alone(hosts: tuple[HostRule, ...]) -> None:
+    directory = Directory(ROUTES)
     fresh = {name: replace(route, model="newer", hosts=hosts) for name, route in ROUTES.items()}
-    one_less = {name: route for name, route in fresh.items() if name != FunctionId("team-b", "chat")}
+    directory.change(fresh)
+    assert directory.resolve("team-a/chat", ALICE).model == "newer"
 
-    newer = DIRECTORY.updated(fresh)
-    after = newer.updated(one_less)
+    directory.change({FunctionId("team-b", "chat"): None})
 
-    assert newer.resolve("team-a/chat", ALICE).model == "newer"
-    assert newer.at_host("chat.example") == Directory(fresh).at_host("chat.example")
-    assert after.resolve("chat", ADMIN).route.function == FunctionId("team-a", "chat")
-    assert after.at_host("chat.example") == Directory(one_less).at_host("chat.example")
+    assert directory.resolve("chat", ADMIN).route.function == FunctionId("team-a", "chat")
+
+
+changes = st.dictionaries(
+    st.sampled_from([FunctionId("a", "x"), FunctionId("a", "y"), FunctionId("b", "x")]),
+    st.none() | st.lists(st.sampled_from(["x.example", "X.example", "y.example"]), max_size=2),
+)
+
+
+@given(st.lists(changes, max_size=6))
+def test_a_directory_that_was_changed_is_one_of_the_same_routes(
+    steps: list[dict[FunctionId, list[str] | None]],
+) -> None:
+    changed, routes = Directory({}), {}
+    for step in steps:
+        told = {
+            name: None if hosts is None else replace(_route(*name), hosts=(HostRule(tuple(hosts)),))
+            for name, hosts in step.items()
+        }
+        changed.change(told)
+        routes = {name: found for name, found in {**routes, **told}.items() if found is not None}
+        fresh = Directory(routes)
+
+        assert changed.routes == fresh.routes
+        assert [name for name, _ in changed.listed(ADMIN)] == [name for name, _ in fresh.listed(ADMIN)]
+        for host in ("x.example", "y.example"):
+            assert changed.at_host(host) == fresh.at_host(host)

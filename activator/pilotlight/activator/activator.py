@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Activator:
-    """Serve `app`; call `start()` in the event loop that serves it, then `apply()` whenever anything changes.
+    """Serve `app`; call `start()` in the event loop that serves it, then `apply()` or `change()` when something does.
 
     `metrics.registry` is for the host's `/metrics`.
     """
@@ -53,10 +53,19 @@ class Activator:
         self._ticker = asyncio.create_task(self._tick_forever())
 
     def apply(self, routes: Mapping[FunctionId, Route]) -> None:
-        """All functions as they are now; releases what can be released. Call it in the event loop of `app`."""
-        self.app.directory = self.app.directory.updated(dict(routes))
-        self._fleet.apply(routes)
-        for route in routes.values():
+        """All functions as they are now; the same object again is no news. See `change`, which costs less."""
+        known = self.app.directory.routes
+        fresh = {function: route for function, route in routes.items() if known.get(function) is not route}
+        self.change({**dict.fromkeys(known.keys() - routes.keys()), **fresh})
+
+    def change(self, routes: Mapping[FunctionId, Route | None]) -> None:
+        """Functions that have changed, None: it is gone; the others are as before, and cost nothing.
+
+        Releases what can be released. Call it in the event loop of `app`.
+        """
+        self.app.directory.change(routes)
+        self._fleet.change(routes)
+        for route in filter(None, routes.values()):
             self._lengths.prepare(route)
 
     def demand(self) -> Mapping[FunctionId, Demand]:

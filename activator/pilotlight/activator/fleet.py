@@ -28,17 +28,18 @@ class Fleet:
         self._queued = 0
         self._touched: set[FunctionId] = set()
 
-    def apply(self, routes: Mapping[FunctionId, Route]) -> None:
-        """A route object that was applied before is no news, and costs nothing."""
+    def change(self, routes: Mapping[FunctionId, Route | None]) -> None:
+        """None: the function is gone; those that are not named stay as they are."""
         now = self._clock.monotonic()
-        self._touched |= self._functions.keys() ^ routes.keys()
-        for function in self._functions.keys() - routes.keys():
-            self._remove(self._functions.pop(function))
         for function, route in routes.items():
             state = self._functions.get(function)
-            if state is None:
+            if state is None and route is not None:
+                self._touched.add(function)
                 self._functions[function] = FunctionState(route, now)
-            elif state.route is not route:
+            elif state is not None and route is None:
+                self._touched.add(function)
+                self._remove(self._functions.pop(function))
+            elif state is not None and route is not None:
                 if state.update(route, now):
                     self._touched.add(function)
                 self._settle_all(state)

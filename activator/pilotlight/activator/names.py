@@ -5,8 +5,8 @@ Names of functions that a caller may not call are never told.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Mapping
-from copy import copy
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -31,20 +31,23 @@ class Target:
 
 
 class Directory:
-    """The functions by every name they answer to; made anew whenever the routes change."""
+    """The functions by every name they answer to."""
 
     def __init__(self, routes: Mapping[FunctionId, Route]) -> None:
-        self.routes = routes
-        self._by_name = _by_name(routes)
-        self._by_host = _by_host(routes)
+        self.routes: dict[FunctionId, Route] = {}
+        self._by_name: dict[str, list[FunctionId]] = {}
+        self._by_host: dict[str, dict[FunctionId, list[HostRule]]] = {}
+        self.change(routes)
 
-    def updated(self, routes: Mapping[FunctionId, Route]) -> Directory:
-        """One of these routes; while no name changes, the indexes are used on."""
-        if not _same_names(self.routes, routes):
-            return Directory(routes)
-        same = copy(self)
-        same.routes = routes
-        return same
+    def change(self, routes: Mapping[FunctionId, Route | None]) -> None:
+        """None: the function is gone. With ten thousand functions only those that have changed are looked at."""
+        for function, route in routes.items():
+            before = self.routes.pop(function, None)
+            if before is None or route is None or before.hosts != route.hosts:
+                self._forget(function, before)
+                self._note(function, route)
+            if route is not None:
+                self.routes[function] = route
 
     def listed(self, caller: Caller) -> list[tuple[str, Route]]:
         """Every name shown to this caller by `/v1/models`: the bare one where it is unambiguous, else the full one."""
@@ -90,9 +93,29 @@ class Directory:
         found = self._by_host.get(name)
         if found is None:
             return None
-        function, rules = found
-        rule = chosen(rules, {key.decode("latin-1"): value.decode("latin-1") for key, value in headers})
+        # A host that several functions claim is the first one's, by name: it must not change hands by chance.
+        function = min(found)
+        rule = chosen(found[function], {key.decode("latin-1"): value.decode("latin-1") for key, value in headers})
         return function, Address(name, rule.headers if rule is not None else ())
+
+    def _note(self, function: FunctionId, route: Route | None) -> None:
+        if route is None:
+            return
+        insort(self._by_name.setdefault(function.name, []), function)
+        for rule in route.hosts:
+            for host in map(normal, rule.hosts):
+                self._by_host.setdefault(host, {}).setdefault(function, []).append(rule)
+
+    def _forget(self, function: FunctionId, route: Route | None) -> None:
+        if route is None:
+            return
+        self._by_name[function.name].remove(function)
+        if not self._by_name[function.name]:
+            del self._by_name[function.name]
+        for host in {normal(host) for rule in route.hosts for host in rule.hosts}:
+            del self._by_host[host][function]
+            if not self._by_host[host]:
+                del self._by_host[host]
 
     def _found(self, name: str, caller: Caller) -> list[Route]:
         namespace, slash, rest = name.partition("/")
@@ -122,28 +145,3 @@ class Directory:
         names += [str(route.function) for route in self._callable(caller)]
         close = get_close_matches(model, names, n=1) or get_close_matches(model.partition(":")[0], names, n=1)
         return close[0] if close else None
-
-
-def _same_names(before: Mapping[FunctionId, Route], after: Mapping[FunctionId, Route]) -> bool:
-    return before.keys() == after.keys() and all(
-        route is after[function] or route.hosts == after[function].hosts for function, route in before.items()
-    )
-
-
-def _by_name(routes: Iterable[FunctionId]) -> dict[str, list[FunctionId]]:
-    found: dict[str, list[FunctionId]] = {}
-    for function in sorted(routes):
-        found.setdefault(function.name, []).append(function)
-    return found
-
-
-def _by_host(routes: Mapping[FunctionId, Route]) -> dict[str, tuple[FunctionId, list[HostRule]]]:
-    """A host that several functions claim is the first one's, by name: it must not change hands by chance."""
-    found: dict[str, tuple[FunctionId, list[HostRule]]] = {}
-    for function in sorted(routes):
-        for rule in routes[function].hosts:
-            for host in rule.hosts:
-                owner, rules = found.setdefault(normal(host), (function, []))
-                if owner == function:
-                    rules.append(rule)
-    return found

@@ -35,12 +35,17 @@ class Stage:
         self.clock = clock
         self.functions, self.slices, self.ingresses = Holder(), Holder(), Holder()
         self.told: list[dict[FunctionId, Route]] = []
+        """What the activator has after each change."""
+        self.news: list[set[FunctionId]] = []
+        """What each change named."""
         self.tokenizers = Tokenizers(Shelf(f"file://{folder}", folder / "tokenizers"), clock, lambda: None)
         parts = (self.functions, self.slices, self.ingresses)
         self.router = Router(self, *parts, self.tokenizers, EngineKeys(MASTER), clock)
 
-    def apply(self, routes: Mapping[FunctionId, Route]) -> None:
-        self.told.append(dict(routes))
+    def change(self, routes: Mapping[FunctionId, Route | None]) -> None:
+        whole = {**(self.told[-1] if self.told else {}), **routes}
+        self.told.append({name: route for name, route in whole.items() if route is not None})
+        self.news.append(set(routes))
 
     def tell(self, *, functions: Any = (), slices: Any = (), ingresses: Any = ()) -> None:
         holders = {"functions": self.functions, "slices": self.slices, "ingresses": self.ingresses}
@@ -79,12 +84,13 @@ async def test_a_function_is_routed_from_its_own_status_slices_and_ingresses(sta
     assert (other.replicas, other.hosts) == ((), ())
 
 
-async def test_only_what_changed_is_another_object(stage: Stage) -> None:
+async def test_only_what_changed_is_told_and_another_object(stage: Stage) -> None:
     stage.tell(functions=[function(CHAT, revision(2)), function(OTHER, revision(2))])
     before = stage.routes
 
     stage.tell(slices=[slice_of(CHAT, NEW, "a")])
 
+    assert stage.news == [{CHAT, OTHER}, {CHAT}]
     assert stage.routes[OTHER] is before[OTHER]
     assert stage.routes[CHAT] is not before[CHAT]
 

@@ -36,8 +36,8 @@ log = structlog.get_logger(__name__)
 
 
 class Traffic(Protocol):
-    def apply(self, routes: Mapping[FunctionId, Route]) -> None:
-        """All functions there are; others are gone. The same object again is no news."""
+    def change(self, routes: Mapping[FunctionId, Route | None]) -> None:
+        """Functions whose routes have changed; None: it is gone."""
 
 
 class Router:
@@ -130,10 +130,10 @@ class Router:
         """Look at what may have changed, or the first part of it, and tell the activator what has."""
         part = set(islice(self._changed, TOGETHER))
         self._changed -= part
-        news = [self._look(key) for key in part | self._restless]
+        news = [FunctionId(*key) for key in part | self._restless if self._look(key)]
         self._aim()
-        if any(news):
-            self._traffic.apply(self._routes)
+        if news:
+            self._traffic.change({name: self._routes.get(name) for name in news})
 
     async def close(self) -> None:
         await self._prober.close()
