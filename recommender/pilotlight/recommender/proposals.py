@@ -1,0 +1,159 @@
+"""What a revision should be set to, by what its replicas and requests have shown; only where that is sure. Pure.
+
+A proposal differs from what is set by `THRESHOLD` or more, even at the end of its 95 % interval that is nearer to it.
+Nothing here is applied: a setting of the engine changes by a new revision, and that is the user's to declare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from statistics import NormalDist
+
+from pilotlight.recommender._bounds import HEADROOM, Bound, interval
+from pilotlight.recommender._figures import ANSWER_SHARE
+from pilotlight.recommender.performance import Performance
+from pilotlight.recommender.placing import TAIL
+from pilotlight.recommender.sketches import RequestLengths, Sketch
+from pilotlight.recommender.workload import Slo
+
+THRESHOLD = 1.25
+"""Factor from which a difference is worth a new revision."""
+LEAST_MEASURED = 12.0
+"""Observations that a batch size is proposed from: a minute of work."""
+LEAST_REQUESTS = 2000
+"""Requests that a length is proposed from: their longest thousandth is two."""
+BUSY = 0.7
+"""Of the limit, what must have been in flight before a higher one is proposed: nobody else asks for it."""
+FARTHEST = 2.0
+"""No limit is proposed that is higher by more than this factor: so far the curve was never measured."""
+LONGER = 1.25
+"""Room of a proposed context above the tail of the requests."""
+_ROUND = 64
+_TWO_SIDED = NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of a revision."""
+
+    max_num_seqs: int
+    max_model_len: int
+    """Tokens."""
+    max_tokens: int | None = None
+    """Of an answer where a request names none; None: the rest of the context."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of its replicas and requests."""
+
+    performance: Performance | None = None
+    lengths: RequestLengths = field(default_factory=RequestLengths)
+    prompt: float = 0.0
+    """Mean tokens of the last prompts."""
+    busiest: float = 0.0
+    """Most requests in flight in one replica that were seen."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One setting, as the manifest names it."""
+
+    option: str
+    now: int | None
+    """None: it is not set."""
+    proposed: int
+    low: int
+    """Of the 95 % interval of what would be best."""
+    high: int
+    reason: str
+
+
+def propose(now: Settings, evidence: Evidence, slo: Slo) -> tuple[Proposal, ...]:
+    """Every setting that should be another; empty: all are right as far as is known."""
+    found = (_batch(now, evidence, slo), _context(now, evidence.lengths), _answer(now, evidence.lengths))
+    return tuple(proposal for proposal in found if proposal is not None)
+
+
+def _batch(now: Settings, evidence: Evidence, slo: Slo) -> Proposal | None:
+    bounds = list(_bounds(evidence, slo))
+    if not bounds or any(bound.curve is None or bound.curve.measured < LEAST_MEASURED for bound in bounds):
+        return None
+    set_to, farthest = now.max_num_seqs, math.floor(now.max_num_seqs * FARTHEST)
+    low = _whole(min(bound.within(farthest, certain=True) for bound in bounds))
+    likely = _whole(min(bound.within(farthest, certain=False) for bound in bounds))
+    high = max(likely, min(_loosest(bound, farthest) for bound in bounds))
+    if any(bound.surely_breaks(1) for bound in bounds):
+        return None  # no setting holds the promise
+    raised = low > set_to * THRESHOLD and evidence.busiest >= BUSY * set_to
+    lowered = high * THRESHOLD < set_to
+    if not (raised or lowered):
+        return None
+    proposed = low if raised else likely
+    said = ", ".join(f"{bound.name} at {proposed} in flight is {interval(bound.at(proposed))}" for bound in bounds)
+    promised = ", ".join(f"{bound.name}: {bound.promise}" for bound in bounds)
+    measured = min(bound.curve.measured for bound in bounds if bound.curve is not None)
+    return Proposal(
+        "engine.maxNumSeqs", set_to, proposed, low, high, f"{said}; {promised}; from {measured:.0f} observations"
+    )
+
+
+def _bounds(evidence: Evidence, slo: Slo) -> Iterator[Bound]:
+    known = evidence.performance
+    if slo.itl is not None:
+        yield Bound("ITL", slo.itl, known.itl if known else None, 1.0, None)
+    if slo.ttft is not None:
+        curve = known.ttft if known and evidence.prompt else None
+        yield Bound("TTFT", slo.ttft, curve, evidence.prompt or 1.0, None)
+
+
+def _loosest(bound: Bound, most: int) -> int:
+    """The most requests in flight that may hold the bound: by the interval's lower end."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if bound.at(middle).low <= HEADROOM * bound.seconds else (low, middle - 1)
+    return low
+
+
+def _context(now: Settings, lengths: RequestLengths) -> Proposal | None:
+    """Only shorter: what a longer one would serve was refused, and is in no count."""
+    if lengths.total.count < LEAST_REQUESTS:
+        return None
+    low, tail, high = (_rounded(tokens * LONGER) for tokens in _quantile(lengths.total, TAIL))
+    if high * THRESHOLD >= now.max_model_len:
+        return None
+    reason = f"{TAIL:.1%} of {lengths.total.count:.0f} requests had at most {tail / LONGER:.0f} tokens"
+    return Proposal(
+        "engine.maxModelLen", now.max_model_len, high, low, high, f"{reason}; a shorter context leaves room for more"
+    )
+
+
+def _answer(now: Settings, lengths: RequestLengths) -> Proposal | None:
+    """A request without `max_tokens` may otherwise run to the end of the context."""
+    if lengths.answer.count < LEAST_REQUESTS:
+        return None
+    low, tokens, high = (max(1, math.ceil(found)) for found in _quantile(lengths.answer, ANSWER_SHARE))
+    limit = now.max_tokens or now.max_model_len
+    if high * THRESHOLD >= limit and not low > limit * THRESHOLD:
+        return None
+    option = "engine.overrideGenerationConfig.max_new_tokens"
+    reason = f"{ANSWER_SHARE:.0%} of {lengths.answer.count:.0f} answers had at most {tokens} tokens"
+    return Proposal(option, now.max_tokens, high, low, high, f"{reason}; a request may still ask for more")
+
+
+def _quantile(sketch: Sketch, share: float) -> tuple[float, float, float]:
+    """(low, value, high): the ranks of its 95 % interval, by the binomial's normal approximation."""
+    reach = _TWO_SIDED * math.sqrt(share * (1 - share) / sketch.count)
+    return sketch.at(share - reach), sketch.at(share), sketch.at(min(1.0, share + reach))
+
+
+def _rounded(tokens: float) -> int:
+    return _ROUND * max(1, math.ceil(tokens / _ROUND))
+
+
+def _whole(load: float) -> int:
+    """A little is added: the search ends a thousandth below the answer."""
+    return max(1, math.floor(load * 1.002))
