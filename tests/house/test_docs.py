@@ -115,7 +115,7 @@ def find(words: list[str]) -> tuple[Any, list[str]]:
     while hasattr(command, "commands"):
         while rest and rest[0] in ("--url", "--state"):
             rest = rest[2:]
-        if not rest or rest[0].startswith("-"):
+        if not rest or rest[0].startswith("-") or (command.invoke_without_command and rest[0] not in command.commands):
             return command, rest
         assert rest[0] in command.commands, f"there is no command {' '.join(words)}"
         command, rest = command.commands[rest[0]], rest[1:]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pilotlight.recommender import roofline
 from pilotlight.recommender.curve import Estimate
 from pilotlight.recommender.errors import SloUnreachable
 from pilotlight.recommender.performance import Performance
 from pilotlight.recommender.placing import Placed
+from pilotlight.recommender.roofline import Setup
 from pilotlight.recommender.workload import Slo
 
 PROMPT_SHARE = 0.95
@@ -40,16 +42,23 @@ class Load:
     """Requests in flight on one replica, and the latencies they have."""
 
     performance: Performance
-    prompt: float
-    """Tokens of a usual prompt."""
+    setup: Setup
     longest: float
-    """Tokens of a long one, for which the bound of the first token is kept."""
+    """Tokens of a long prompt, for which the bound of the first token is kept."""
+
+    @property
+    def prompt(self) -> float:
+        """Tokens of a usual prompt."""
+        return self.setup.prompt
 
     def itl(self, batch: float) -> Estimate:
         return self.performance.itl_at(batch)
 
     def ttft(self, batch: float) -> Estimate:
-        return self.performance.ttft_at(self.longest, batch)
+        """Of the long prompt among usual ones: what a usual one takes, by the roofline's ratio of the two."""
+        usual = self.performance.ttft_at(self.prompt, batch)
+        ratio = roofline.ttft(self.setup, self.longest, batch) / roofline.ttft(self.setup, self.prompt, batch)
+        return Estimate(usual.value * ratio, usual.low * ratio, usual.high * ratio)
 
     def throughput(self, batch: float) -> Estimate:
         return self.performance.throughput(self.prompt, batch)
@@ -57,7 +66,7 @@ class Load:
 
 def load_of(placed: Placed, performance: Performance) -> Load:
     longest = min(placed.workload.prompt.at(PROMPT_SHARE), placed.plan.context)
-    return Load(performance, placed.setup.prompt, longest)
+    return Load(performance, placed.setup, longest)
 
 
 def choose(placed: Placed, load: Load, slo: Slo) -> Batch:

@@ -33,6 +33,7 @@ from pilotlight.recommender.errors import DoesNotFit, OptionRefused
 from pilotlight.recommender.facts import ModelFacts
 from pilotlight.recommender.lengths import Lengths, sequences
 from pilotlight.recommender.lora import slots_bytes
+from pilotlight.recommender.quantization import CACHE_FORMATS
 
 PARALLEL = (2, 4, 8)
 """Tensor-parallel sizes that are tried for a configuration that does not fit."""
@@ -133,7 +134,8 @@ def plan_memory(
 
     Raises:
         DoesNotFit: With the arithmetic, and in `changes` each single change that was found to fit, nearest first.
-        OptionRefused: The model cannot be split over so many accelerators, or has not so long a context.
+        OptionRefused: The model cannot be split over so many accelerators or has not so long a context, or nobody
+            knows the cache's format.
     """
     asked = request or MemoryRequest()
     _check(model, asked)
@@ -148,6 +150,10 @@ def _check(model: ModelFacts, request: MemoryRequest) -> None:
         raise OptionRefused(
             "resources.count",
             f"{request.ranks} accelerators cannot split the model's {model.heads} attention heads evenly",
+        )
+    if request.kv_dtype not in CACHE_FORMATS:
+        raise OptionRefused(
+            "engine.kvCacheDtype", f"kv_cache_dtype {request.kv_dtype!r} is none of {', '.join(CACHE_FORMATS)}"
         )
     if request.context is not None and request.context > model.context:
         raise OptionRefused(

@@ -101,6 +101,10 @@ def is_scale(name: str) -> bool:
     return _SCALES.search(name) is not None
 
 
+CACHE_FORMATS = ("auto", *_PAIR_BITS)
+"""vLLM's names for `kv_cache_dtype`, as far as their bytes are known."""
+
+
 def pair_bits(dtype: str, width: int) -> int:
     """Bits of two cached values: `auto` follows the model's number format of `width` bytes."""
     return _PAIR_BITS.get(dtype, 16 * width)

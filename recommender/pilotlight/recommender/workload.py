@@ -11,15 +11,16 @@ from pilotlight.recommender.lengths import Lengths
 
 
 class WorkloadRefused(RecommenderError):  # noqa: N818 - a verdict, not a failure
-    """A bound or a rate is no number above zero.
+    """A number of what is asked for makes no sense.
 
     Args:
         field: Which one.
         value: What it was.
+        expected: What it must be.
     """
 
-    def __init__(self, field: str, value: float) -> None:
-        super().__init__(f"{field} is {value:g}, but must be a finite number above zero")
+    def __init__(self, field: str, value: float, expected: str = "a finite number above zero") -> None:
+        super().__init__(f"{field} is {value:g}, but must be {expected}")
         self.field = field
         self.value = value
 
@@ -91,7 +92,11 @@ class Workload:
 
 @dataclass(frozen=True)
 class Constraints:
-    """What is fixed beforehand, and wins over what would be recommended; None: the recommender's choice."""
+    """What is fixed beforehand, and wins over what would be recommended; None: the recommender's choice.
+
+    Raises:
+        WorkloadRefused: A number is not above zero, or the share is above one.
+    """
 
     tensor_parallel: int | None = None
     dtype: str = "auto"
@@ -105,6 +110,12 @@ class Constraints:
     step_tokens: int | None = None
     """`max_num_batched_tokens`."""
     task: str = "generate"  # | "embed"
+
+    def __post_init__(self) -> None:
+        for name in ("tensor_parallel", "utilization", "context", "max_num_seqs", "step_tokens"):
+            _check(name, getattr(self, name))
+        if (self.utilization or 0) > 1:
+            raise WorkloadRefused("utilization", self.utilization or 0, "at most 1")
 
 
 def _check(field: str, value: float | None) -> None:

@@ -1,101 +1,90 @@
-"""`pilotlight recommend`: what to expect of a model before it runs; needs no platform."""
+"""`pilotlight recommend`: how to run a model and what to expect of it, before it runs; needs no platform."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pilotlight.platform.cli.errors import REFUSED, CommandError
-from pilotlight.platform.cli.output import Column, Form, show_rows, text
+from pilotlight.platform.cli.evaluate import evaluate
 
-if TYPE_CHECKING:
-    from pilotlight.recommender.accelerators import Catalogue
 
-app = typer.Typer(help="Expect a model's speed, without a platform.", no_args_is_help=True, rich_markup_mode=None)
+class _Fallback(TyperGroup):
+    """A command of its own, unless its first word names one of those below it.
 
-COLUMNS: tuple[Column, ...] = (
-    Column("FIGURE", "figure", text),
-    Column("MEDIAN", "median", text, right=True),
-    Column("MEAN", "mean", text, right=True),
-    Column("COVERED", "covered", text, right=True),
-    Column("COUNT", "count", text, right=True),
+    `Any`: typer names no public types for contexts and parameters.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            return super().parse_args(ctx, args)
+        super().parse_args(ctx, [])
+        ctx._protected_args, ctx.args = args[:1], args[1:]  # noqa: SLF001 - how a group hands on what is not its own
+        return args[1:]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Those below it are not called with its argument, and their usage does not show it."""
+        own: list[Any] = super().get_params(ctx)
+        return own if ctx.command is self else [param for param in own if param.param_type_name != "argument"]
+
+
+app = typer.Typer(
+    cls=_Fallback,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    subcommand_metavar="| evaluate ...",
+    context_settings={"allow_interspersed_args": True},
 )
-_SHOWN = {
-    "ITL": ("itl",),
-    "ITL, interior": ("itl", "interior"),
-    "ITL, end points": ("itl", "ends"),
-    "ITL, no prior": ("without_prior",),
-    "ITL, straight line": ("linear_baseline", "itl"),
-    "ITL, from one point": ("one_point",),
-    "ITL, nothing measured": ("zero_shot", "itl"),
-    "TTFT": ("ttft",),
-    "TTFT, straight line": ("linear_baseline", "ttft"),
-    "TTFT, nothing measured": ("zero_shot", "ttft"),
-}
+app.command()(evaluate)
 
 
 @app.callback()
-def recommend() -> None:
-    """Expect a model's speed, without a platform."""
-
-
-@app.command()
-def evaluate(
-    data: Annotated[Path, typer.Option(help="CSV of measurements, one row per setting and batch size.")],
-    out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every figure there.")] = None,
+def recommend(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's folder, its config.json, or s3://BUCKET/NAME:TAG.")
+    ] = "",
+    accelerator: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="On what, by name; `cpu`: this machine's processors. May be repeated.", show_default="this machine"
+        ),
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="On every accelerator of the catalogue.")] = False,
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(help="Bounds, as ttft=2s,itl=100ms. Repeated for classes: the tightest count."),
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="Tokens of a usual prompt, or quantiles, as p50=500,p99=6000.")] = "512",
+    answer: Annotated[str, typer.Option(help="Tokens of a usual answer, or quantiles.")] = "256",
+    rate: Annotated[float | None, typer.Option(help="Requests per second that are expected.")] = None,
+    context_length: Annotated[int | None, typer.Option("--context", help="Longest request, tokens.")] = None,
+    tensor_parallel: Annotated[int | None, typer.Option(help="Accelerators of one replica.")] = None,
+    kv_dtype: Annotated[str, typer.Option(help="Number format of the KV cache, as fp8; it changes answers.")] = "auto",
+    memory: Annotated[str, typer.Option(help="Of this machine for replicas, as 8Gi.", show_default="80 % of it")] = "",
     accelerators: Annotated[
         list[Path] | None, typer.Option(help="File of accelerators beside the built-in ones; may be repeated.")
     ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why, figure by figure.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every figure with reason and inputs as JSON.")] = False,
 ) -> None:
-    """Measure the performance model on public measurements: leave-one-out, from one point, ranking.
+    """Recommend how to run a model for bounds of latency, and tell what to expect of it.
 
-    Errors are fractions of what was measured; COVERED is the share inside the 95 % intervals.
+    Nothing is started, no platform is needed, and of a model's weights only the first bytes are read.
     """
-    from pilotlight.recommender import RecommenderError
-    from pilotlight.recommender.accelerators import read_catalogue
-    from pilotlight.recommender.evaluation import evaluate as evaluated
-    from pilotlight.recommender.measurements import read_measurements
+    if context.invoked_subcommand:
+        return
+    if not model:
+        raise CommandError("name a model: a folder, a config.json, or s3://BUCKET/NAME:TAG", code=REFUSED)
+    from pilotlight.platform.cli import recommend_input as given
+    from pilotlight.platform.cli.recommend_output import show
 
-    try:
-        catalogue: Catalogue = read_catalogue(accelerators or ())
-        report = evaluated(read_measurements(data), catalogue)
-    except RecommenderError as error:
-        raise CommandError(str(error), code=REFUSED) from error
-    if out is not None:
-        _write(json.dumps(report, indent=2) + "\n", out)
-    show_rows([_row(name, report, path) for name, path in _SHOWN.items()], COLUMNS, Form.TABLE, empty="")
-    print(_ranking(report))
-
-
-def _write(content: str, file: Path) -> None:
-    try:
-        file.write_text(content)
-    except OSError as error:
-        raise CommandError(f"cannot write {file}: {error.strerror}") from error
-
-
-def _row(name: str, report: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, str]:
-    figures: Mapping[str, Any] = report
-    for key in path:
-        figures = figures[key]
-    return {
-        "figure": name,
-        "median": _share(figures["median_error"]),
-        "mean": _share(figures["mean_error"]),
-        "covered": _share(figures.get("coverage95")),
-        "count": str(figures["count"]),
-    }
-
-
-def _ranking(report: Mapping[str, Any]) -> str:
-    correlation = report["rank"]["spearman_median"]
-    told = "unknown" if correlation is None else f"{correlation:.3f}"
-    return f"rank correlation of throughput per accelerator, nothing measured: {told} (median over the accelerators)"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+    with given.refused():
+        facts = given.read_model(context, model)
+        workload = given.workload(prompt, answer, rate)
+        constraints = given.constraints(facts, tensor_parallel, kv_dtype, context_length)
+        there = given.accelerators(accelerator or [], accelerators or [], memory, every=compare)
+        show(given.rows(facts, there, given.slo(slo or []), workload, constraints), explain=explain, as_json=as_json)
