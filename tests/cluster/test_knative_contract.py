@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from kubernetes import client, config
+from tests.platform.conftest import make_template
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.platform.clock import SystemClock
@@ -48,7 +49,7 @@ from pilotlight.platform.kubernetes.knative.rules import read
 from pilotlight.platform.kubernetes.knative.scaling import Wanted
 from pilotlight.platform.kubernetes.knative.service import PodPlan, knative_service, revision_secret, service_change
 from pilotlight.platform.kubernetes.mirror import Mirror
-from pilotlight.platform.values import Policy, Revision, Template
+from pilotlight.platform.values import Policy, Revision
 from pilotlight.runtime.podspec import pod_environment
 from pilotlight.runtime.spec import EngineSpec, ReplicaSpec
 
@@ -145,21 +146,10 @@ class World:
     until: Until
 
     def plan(self, number: int = 1, autoscaler: str = "pilotlight", cpus: float = 0.05) -> PodPlan:
-        template = Template(
-            model="s3://models/a:v1",
-            digest="sha256:" + "0" * 64,
-            store="s3://models",
-            task="generate",
-            kind="simulated",
+        template = make_template(
             options={"max_num_seqs": 4, "max_model_len": 1024},
-            environment={},
-            slots=4,
             context=1024,
-            weight_bytes=0,
             memory_bytes=256 * 2**20,
-            device_bytes=0,
-            devices=0,
-            accelerator="",
             cpus=cpus,
             autoscaler=autoscaler,
         )

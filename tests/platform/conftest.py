@@ -11,13 +11,15 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from pilotlight.platform.database.connection import Database
+from pilotlight.platform.values import Template
 
 BOTH = ("control", "database", "ledger", "test_keys.py")
 """Where every test that takes a `database` holds for both kinds."""
@@ -30,6 +32,28 @@ SERVER_OPTIONS = {
     # The tests kill the server and never the machine.
     "fsync": "off",
 }
+
+
+def make_template(**changes: Any) -> Template:
+    """A revision's: simulated, without a device; `changes` are its fields."""
+    base = Template(
+        model="s3://models/tiny:v1",
+        digest="sha256:" + "0" * 64,
+        store="s3://models",
+        task="generate",
+        kind="simulated",
+        options={},
+        environment={},
+        slots=4,
+        context=2048,
+        weight_bytes=1000,
+        memory_bytes=2**30,
+        device_bytes=0,
+        devices=0,
+        accelerator="",
+        cpus=1.0,
+    )
+    return replace(base, **changes)
 
 
 class ManualClock:

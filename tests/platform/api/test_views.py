@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from tests.platform.conftest import make_template
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.detector.values import BackOff, State
 from pilotlight.platform.api.views import function_out
 from pilotlight.platform.control.state import Live, Memory
-from pilotlight.platform.values import Function, Policy, ReplicaRecord, Revision, Template
+from pilotlight.platform.values import Function, Policy, ReplicaRecord, Revision
 from pilotlight.runtime.spec import ReplicaState, ReplicaStatus
 
 CHAT = FunctionId("team-a", "chat")
-TEMPLATE = Template(
-    model="s3://models/tiny",
-    digest="sha256:" + "0" * 64,
-    store="file:///models",
-    task="generate",
-    kind="simulated",
-    options={},
-    environment={},
-    slots=4,
-    context=2048,
-    weight_bytes=1000,
-    memory_bytes=2**30,
-    device_bytes=0,
-    devices=0,
-    accelerator="",
-    cpus=1.0,
-)
+TEMPLATE = make_template()
 
 
 @pytest.mark.parametrize(

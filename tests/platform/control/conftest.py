@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.platform.conftest import make_template
 
 from pilotlight.activator.values import Clock, Demand, FunctionId, Route
 from pilotlight.detector.values import Load, State
@@ -22,23 +23,7 @@ from pilotlight.platform.values import Policy, ReplicaRecord, Revision, Template
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaSpec, ReplicaState, ReplicaStatus
 
 GIB = 2**30
-TEMPLATE = Template(
-    model="s3://models/tiny",
-    digest="sha256:" + "0" * 64,
-    store="file:///models",
-    task="generate",
-    kind="simulated",
-    options={},
-    environment={},
-    slots=4,
-    context=2048,
-    weight_bytes=1000,
-    memory_bytes=GIB,
-    device_bytes=0,
-    devices=0,
-    accelerator="",
-    cpus=1.0,
-)
+TEMPLATE = make_template()
 ROOM = Room(2**40, 4, {})
 Make = Callable[..., Any]
 

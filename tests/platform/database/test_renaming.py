@@ -5,32 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.platform.conftest import make_template
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.platform.database.connection import Database
 from pilotlight.platform.database.functions import Change, Functions
 from pilotlight.platform.database.replicas import Replicas
 from pilotlight.platform.database.usage import UsageFilter
-from pilotlight.platform.values import Desired, Interval, Policy, ReplicaRecord, Template
+from pilotlight.platform.values import Desired, Interval, Policy, ReplicaRecord
 
 CHAT = FunctionId("team-a", "chat")
-TEMPLATE = Template(
-    model="s3://models/tiny",
-    digest="sha256:" + "0" * 64,
-    store="file:///models",
-    task="generate",
-    kind="simulated",
-    options={},
-    environment={},
-    slots=8,
-    context=2048,
-    weight_bytes=1000,
-    memory_bytes=2**30,
-    device_bytes=0,
-    devices=0,
-    accelerator="",
-    cpus=1.0,
-)
+TEMPLATE = make_template()
 ASKED = ReplicaRecord("asked", CHAT, "chat-00001", 10.0, state="starting", cpus=(0,), caused_by="key-1")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.platform.conftest import make_template
 
 from pilotlight.activator.values import FunctionId, Usage
 from pilotlight.platform.database.connection import Database, DatabaseError
@@ -16,22 +17,10 @@ from pilotlight.platform.values import AuditRecord, DecisionRecord, Desired, Int
 
 CHAT = FunctionId("team-a", "chat")
 DAY = 86_400.0
-TEMPLATE = Template(
-    model="s3://models/tiny",
-    digest="sha256:" + "0" * 64,
-    store="file:///models",
-    task="generate",
-    kind="simulated",
+TEMPLATE = make_template(
     options={"max_model_len": 2048, "enforce_eager": True},
     environment={"A": "b"},
     slots=8,
-    context=2048,
-    weight_bytes=1000,
-    memory_bytes=2**30,
-    device_bytes=0,
-    devices=0,
-    accelerator="",
-    cpus=1.0,
     adapters=(("legal", "sha256:" + "1" * 64),),
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.platform.conftest import make_template
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.platform.control.specs import SpecSettings
@@ -21,23 +22,7 @@ if TYPE_CHECKING:
 CHAT = FunctionId("team-a", "chat")
 KEY = Key(*CHAT)
 SETTINGS = ObjectSettings("runtime:1", "control:1", {"AWS_REGION": "here"}, Timeouts(), SpecSettings(""))
-TEMPLATE = Template(
-    model="s3://models/tiny:v1",
-    digest="sha256:" + "0" * 64,
-    store="s3://models",
-    task="generate",
-    kind="simulated",
-    options={},
-    environment={},
-    slots=4,
-    context=2048,
-    weight_bytes=1,
-    memory_bytes=2**28,
-    device_bytes=0,
-    devices=0,
-    accelerator="",
-    cpus=0.1,
-)
+TEMPLATE = make_template()
 
 
 class Stage:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.platform.conftest import make_template
 
 from pilotlight.activator.values import FunctionId, Replica, Route
 from pilotlight.detector.values import BackOff, State
@@ -17,30 +18,14 @@ from pilotlight.platform.kubernetes.errors import UnreachableError
 from pilotlight.platform.kubernetes.kinds import FUNCTION, Key, condition
 from pilotlight.platform.kubernetes.publishing import Publisher, instead
 from pilotlight.platform.kubernetes.status import GOOD, PENDING, Judgement, read_published
-from pilotlight.platform.values import Desired, ReplicaRecord, Revision, Template
+from pilotlight.platform.values import Desired, ReplicaRecord, Revision
 from pilotlight.runtime.spec import ReplicaState, ReplicaStatus
 
 if TYPE_CHECKING:
     from tests.platform.kubernetes.conftest import Holder, ScriptedApi
 
 CHAT, CODE = FunctionId("team-a", "chat"), FunctionId("team-a", "code")
-TEMPLATE = Template(
-    model="s3://models/tiny:v1",
-    digest="sha256:" + "0" * 64,
-    store="s3://models",
-    task="generate",
-    kind="vllm",
-    options={},
-    environment={},
-    slots=4,
-    context=100,
-    weight_bytes=1,
-    memory_bytes=1,
-    device_bytes=0,
-    devices=0,
-    accelerator="",
-    cpus=1.0,
-)
+TEMPLATE = make_template(kind="vllm", context=100)
 
 
 def revision_of(function: FunctionId) -> Revision:

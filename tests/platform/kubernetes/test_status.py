@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.platform.conftest import make_template
 
 from pilotlight.activator.values import FunctionId, RevisionFacts, Route
 from pilotlight.platform.kubernetes.publishing import covers, routed
@@ -22,26 +23,10 @@ from pilotlight.platform.kubernetes.status import (
     read_refused,
     ready,
 )
-from pilotlight.platform.values import Revision, Template
+from pilotlight.platform.values import Revision
 
 BAD = Judgement("False", "ModelNotFound", "there is no model s3://models/x:v1")
-TEMPLATE = Template(
-    model="s3://models/tiny:v1",
-    digest="sha256:" + "0" * 64,
-    store="s3://models",
-    task="generate",
-    kind="vllm",
-    options={},
-    environment={},
-    slots=1,
-    context=100,
-    weight_bytes=1,
-    memory_bytes=1,
-    device_bytes=0,
-    devices=0,
-    accelerator="",
-    cpus=1.0,
-)
+TEMPLATE = make_template(kind="vllm", slots=1, context=100)
 STATUSES = st.sampled_from([GOOD, PENDING, BAD])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.platform.conftest import make_template
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.platform.kubernetes.knative.service import PodPlan
@@ -15,24 +16,7 @@ PlanOf = Callable[..., PodPlan]
 
 
 def template(**changes: Any) -> Template:
-    base: dict[str, Any] = {
-        "model": "s3://models/a:v1",
-        "digest": "sha256:00",
-        "store": "s3://models",
-        "task": "generate",
-        "kind": "vllm",
-        "options": {},
-        "environment": {},
-        "slots": 8,
-        "context": 4096,
-        "weight_bytes": 2**28,
-        "memory_bytes": 2**30,
-        "device_bytes": 0,
-        "devices": 0,
-        "accelerator": "",
-        "cpus": 0.4,
-    }
-    return Template(**{**base, **changes})
+    return make_template(**{"model": "s3://models/a:v1", "kind": "vllm", "slots": 8, "cpus": 0.4, **changes})
 
 
 @pytest.fixture
