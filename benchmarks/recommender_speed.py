@@ -5,8 +5,8 @@ the benchmark says so and ends. The method is that command's (docs/recommender.m
 
 - The roofline's seven rates were fitted to these data. They are fitted again without each model in turn, from rates
   that owe them nothing, and each model is predicted with the rates that have not seen it, from one point.
-- What one recommendation costs in processor time: fits of eight points with their priors, and the batch that keeps two
-  bounds.
+- What one recommendation costs in processor time: everything from the configuration of a model to every figure, once
+  with fits of eight points, once with nothing measured and every number of accelerators tried.
 
 `--quick` leaves the first out.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -25,13 +25,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import Bar, machine, report
-from pilotlight.recommender import roofline
+from pilotlight.recommender import (
+    Constraints,
+    Observation,
+    Slo,
+    Workload,
+    config_facts,
+    fitted,
+    recommend,
+    roofline,
+    setup_for,
+)
 from pilotlight.recommender.accelerators import builtin
 from pilotlight.recommender.evaluation import LEAST_BATCHES, evaluate
 from pilotlight.recommender.measurements import Measurement, groups, read_measurements, setup_of
-from pilotlight.recommender.performance import Observation, fitted
 from pilotlight.recommender.roofline import Rates, Setup
-from pilotlight.recommender.shape import known_shapes
+from pilotlight.recommender.shape import known_configs
 
 BESIDE = Path(__file__).parents[2] / "shared" / "data" / "sizing" / "vllm_measured.csv"
 Vector = NDArray[np.float64]
@@ -108,13 +117,27 @@ def left_out_models(rows: Sequence[Measurement]) -> dict[str, object]:
 
 
 def recommendation_seconds(runs: int = 20) -> float:
-    """Processor time, the median of one fit and one search, as a recommendation makes them."""
-    setup = Setup(known_shapes()["Qwen/Qwen3-32B"], builtin().find("h100"), prompt=1024, answer=512)
+    """Processor time of a whole recommendation: the median, of the dearer of a measured and an unmeasured one."""
+    config, device = known_configs()["Qwen/Qwen3-32B"], builtin().find("h100")
+    slo, workload = Slo(ttft=2.0, itl=0.05), Workload.usual(1024, 512, rate=10)
+    two = Constraints(tensor_parallel=2)
     seen = [Observation(b, 1024, 0.01 + 0.0002 * b, 0.05 + 0.002 * b) for b in (1, 2, 4, 8, 16, 32, 64, 128)]
+
+    def measured() -> None:
+        facts = config_facts(config)
+        recommend(facts, device, fitted(seen, setup_for(facts, device, workload, two)), slo, workload, two)
+
+    def unmeasured() -> None:
+        recommend(config_facts(config), device, None, slo, workload)
+
+    return max(_median_seconds(measured, runs), _median_seconds(unmeasured, runs))
+
+
+def _median_seconds(work: Callable[[], None], runs: int) -> float:
     seconds = []
     for _ in range(runs):
         begin = time.process_time()
-        fitted(seen, setup).batch_within(itl=0.02, ttft=0.2, tokens=1024, most=256)
+        work()
         seconds.append(time.process_time() - begin)
     return median(seconds)
 

@@ -181,6 +181,12 @@ def test_capacity_is_the_requests_in_flight_by_the_seconds_of_one() -> None:
     assert made.number("tokens_per_second") == pytest.approx(at_once / seconds * answer)
 
 
+def test_capacity_is_of_these_answers_and_not_of_those_that_were_measured() -> None:
+    longer = replace(measured(), answer=5000)
+
+    assert recommend(LLAMA, H100, longer, Slo(ttft=5.0, itl=0.02), CHAT).figures == known().figures
+
+
 def test_replicas_serve_the_rate_at_four_fifths_of_what_they_could() -> None:
     made = known()
     count, each = made.number("replicas"), made.number("requests_per_second")

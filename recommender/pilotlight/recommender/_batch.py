@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pilotlight.recommender import roofline
 from pilotlight.recommender.curve import Estimate
@@ -65,8 +65,9 @@ class Load:
 
 
 def load_of(placed: Placed, performance: Performance) -> Load:
+    """Of these requests, whatever answers the measurements had."""
     longest = min(placed.workload.prompt.at(PROMPT_SHARE), placed.plan.context)
-    return Load(performance, placed.setup, longest)
+    return Load(replace(performance, answer=placed.setup.answer), placed.setup, longest)
 
 
 def choose(placed: Placed, load: Load, slo: Slo) -> Batch:
