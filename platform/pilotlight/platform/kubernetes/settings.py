@@ -7,13 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from pilotlight.platform.settings import SettingsError
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 DEFAULT_NAMESPACE = "pilotlight-system"
 PREFIX = "PILOTLIGHT_"
+KEY_LENGTH = 32
+
+
+def _long_enough(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < KEY_LENGTH:
+        raise ValueError(f"expected at least {KEY_LENGTH} characters")
+    return key
 
 
 class ProcessSettings(BaseModel):
@@ -25,7 +32,7 @@ class ProcessSettings(BaseModel):
     pod_name: str
     """Of this process."""
     database_url: SecretStr
-    master_key: SecretStr = Field(min_length=32)
+    master_key: Annotated[SecretStr, AfterValidator(_long_enough)]
     """Engine keys are derived from it."""
     state: Path = Path("/var/lib/pilotlight")
     """Scratch space: the ledger's spool, tokenizers."""
@@ -87,4 +94,4 @@ def read(kind: type[S], environment: Mapping[str, str] = os.environ) -> S:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         variable = PREFIX + str(first["loc"][0]).upper()
-        raise SettingsError(f"{variable}: {first['msg'].lower()}") from None
+        raise SettingsError(f"{variable}: {first['msg'].removeprefix('Value error, ').lower()}") from None
