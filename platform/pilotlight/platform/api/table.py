@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pilotlight.platform.api.function_handlers import FunctionHandlers
 from pilotlight.platform.api.operations import SMALL_BODY, Operation
+from pilotlight.platform.api.recommending_handlers import RecommendingHandlers
+from pilotlight.platform.api.recommending_shapes import RecommendedOut, RecommendIn
 from pilotlight.platform.api.record_handlers import RecordHandlers
 from pilotlight.platform.api.services import Services
 from pilotlight.platform.api.shapes import (
@@ -35,7 +37,19 @@ _ONE = "/functions/{namespace}/{name}"
 
 def operations(services: Services) -> tuple[Operation, ...]:
     """The table; `api.operations` makes routes of it, `api.openapi` the document."""
-    return (*_functions(FunctionHandlers(services)), *_records(RecordHandlers(services)))
+    return (
+        *_functions(FunctionHandlers(services)),
+        *_records(RecordHandlers(services)),
+        Operation(
+            "POST",
+            "/recommendations",
+            RecommendingHandlers(services).recommend,
+            "Recommend how to run a model",
+            body=RecommendIn,
+            answer=Items[RecommendedOut],
+            body_bytes=SMALL_BODY,
+        ),
+    )
 
 
 def _functions(functions: FunctionHandlers) -> tuple[Operation, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 
 from pilotlight.platform.cli.output import Column, Form, number, seconds, show_rows, show_value, size, text
 from pilotlight.recommender import Figure, Recommendation, Refusal
@@ -35,7 +34,9 @@ FIGURES: tuple[Column, ...] = (
 
 def show(rows: Sequence[Recommendation | Refusal], *, explain: bool, as_json: bool) -> None:
     if as_json:
-        show_value([as_data(row) for row in rows], Form.JSON)
+        from pilotlight.platform.api.recommending_views import recommended_out
+
+        show_value([recommended_out(row).model_dump(mode="json") for row in rows], Form.JSON)
         return
     show_rows([_row(row) for row in rows], COLUMNS, Form.TABLE, empty="")
     for line in _refusals(rows):
@@ -47,26 +48,6 @@ def show(rows: Sequence[Recommendation | Refusal], *, explain: bool, as_json: bo
     else:
         for note in dict.fromkeys(note for row in rows if isinstance(row, Recommendation) for note in row.notes):
             print(f"note: {note}")
-
-
-def as_data(row: Recommendation | Refusal) -> dict[str, object]:
-    """For machines: every figure with unit, interval, reason and inputs."""
-    if isinstance(row, Refusal):
-        return {"accelerator": row.accelerator.name, "fits": False, "reason": str(row.error)}
-    return {
-        "accelerator": row.accelerator.name,
-        "fits": True,
-        "figures": {name: _figure(figure) for name, figure in row.figures.items()},
-        "options": dict(row.options),
-        "checks": list(row.checks),
-        "notes": list(row.notes),
-    }
-
-
-def _figure(figure: Figure) -> dict[str, object]:
-    told = asdict(figure)
-    del told["name"]
-    return {key: value for key, value in told.items() if value is not None}
 
 
 def _row(row: Recommendation | Refusal) -> Mapping[str, object]:
