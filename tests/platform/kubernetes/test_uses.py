@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pilotlight.platform.kubernetes.kinds import DEPLOYMENT, FUNCTION, NAMESPACE, NODE, POD, SECRET
-from pilotlight.platform.kubernetes.uses import Use, use_of
+from pilotlight.platform.kubernetes.uses import Use, uses_of
 
 WATCH = {"watch": "true"}
 
@@ -29,4 +29,9 @@ WATCH = {"watch": "true"}
     ],
 )
 def test_an_address_names_its_right(method: str, path: str, query: dict[str, str], use: Use | None) -> None:
-    assert use_of(method, path, query) == use
+    assert uses_of(method, path, query, 200) == ((use,) if use is not None else ())
+
+
+def test_a_patch_that_makes_the_object_uses_the_right_to_make_it_too() -> None:
+    patch, create = Use("patch", "pilotlight.dev", "functions"), Use("create", "pilotlight.dev", "functions")
+    assert uses_of("PATCH", FUNCTION.path("team-a", "chat"), {"fieldManager": "x"}, 201) == (patch, create)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -21,7 +21,7 @@ from kubernetes.utils.quantity import parse_quantity
 
 from pilotlight.platform.kubernetes.errors import KubernetesError, UnreachableError, error_of
 from pilotlight.platform.kubernetes.kinds import Kind, Object
-from pilotlight.platform.kubernetes.uses import Use, use_of
+from pilotlight.platform.kubernetes.uses import Use, uses_of
 
 MANAGER = "pilotlight"
 """Whose fields server-side apply says they are."""
@@ -226,8 +226,10 @@ class Api:
     def close(self) -> None:
         self._client.close()
 
-    def _note(self, use: Use | None) -> None:
-        if use is not None and self._uses is not None and use not in self._uses:
+    def _note(self, uses: Iterable[Use]) -> None:
+        if self._uses is None:
+            return
+        for use in set(uses) - self._uses:
             self._uses.add(use)
             log.info(USED, **use._asdict())
 
@@ -258,7 +260,6 @@ class Api:
         timeout: float | None = READ_SECONDS,
     ) -> urllib3.BaseHTTPResponse:
         self.calls += 1
-        self._note(use_of(method, path, query))
         url = self._client.configuration.host + path + ("?" + urlencode(query) if query else "")
         headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": MANAGER}
         self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
@@ -274,6 +275,7 @@ class Api:
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise UnreachableError(f"{method} {path}", 0, "NoAnswer", str(error)) from error
+        self._note(uses_of(method, path, query, response.status))
         if response.status >= 400:
             raise _refusal(f"{method} {path}", response)
         return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+CREATED = 201
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -17,8 +18,16 @@ class Use(NamedTuple):
     """With its subresource: `deployments/scale`."""
 
 
-def use_of(method: str, path: str, query: Mapping[str, str]) -> Use | None:
-    """None: the address is of no resource, as `/version`."""
+def uses_of(method: str, path: str, query: Mapping[str, str], status: int) -> tuple[Use, ...]:
+    """By a request and the status of its answer; none: the address is of no resource, as `/version`.
+
+    A patch that makes the object, as server-side apply does, asks for the right to make it as well.
+    """
+    methods = ("PATCH", "POST") if method == "PATCH" and status == CREATED else (method,)
+    return tuple(use for each in methods if (use := _use_of(each, path, query)) is not None)
+
+
+def _use_of(method: str, path: str, query: Mapping[str, str]) -> Use | None:
     parts = path.strip("/").split("/")
     if parts[0] == "api" and len(parts) > 2:
         group, rest = "", parts[2:]
