@@ -68,7 +68,7 @@ def test_more_load_is_never_faster(given_points: list[Point], with_prior: bool) 
 def test_every_answer_is_a_number_inside_its_interval(given_points: list[Point], load: float, with_prior: bool) -> None:
     estimate = fit(given_points, (lambda x: 0.01 + 0.0001 * x) if with_prior else None).at(load)
 
-    assert 0 <= estimate.low <= estimate.value <= estimate.high < math.inf
+    assert 0 < estimate.low <= estimate.value <= estimate.high < math.inf
     assert estimate.value > 0
 
 

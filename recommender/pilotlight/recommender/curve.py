@@ -104,7 +104,7 @@ class Curve:
             return Estimate(value * self.scale, value / _ZERO_SHOT * self.scale, value * _ZERO_SHOT * self.scale)
         spread = math.sqrt(max(0.0, float(row @ known.covariance @ row)) + (known.noise * value) ** 2)
         reach = student_t(NOISE_WEIGHT + max(0.0, self.measured - 1)) * spread
-        return Estimate(value * self.scale, max(0.0, value - reach) * self.scale, (value + reach) * self.scale)
+        return Estimate(value * self.scale, max(LOWEST, value - reach) * self.scale, (value + reach) * self.scale)
 
     def within(self, seconds: float, most: float, *, certain: bool = True) -> float:
         """The largest load up to `most` at which this latency is within `seconds`; 0 where none is.
