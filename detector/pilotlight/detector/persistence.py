@@ -44,15 +44,13 @@ class Drift:
 
     quantile: float = 0.9
 
-    def usual(self, scores: Vector, rows_per_day: int) -> Vector:
+    def usual(self, scores: Vector, rows_per_block: int, start: float) -> Vector:
         """The baseline of each row, from rows before its half hour only; shape (rows,) in and out.
 
-        Until a day has passed, missing half hours count as the median of the first one.
+        `start` stands for the half hours before the first.
         """
-        rows = max(1, rows_per_day // BLOCKS_PER_DAY)
-        blocks = -(-len(scores) // rows)
-        whole = len(scores) // rows
-        medians = np.median(scores[: whole * rows].reshape(whole, rows), axis=1) if whole else scores[:1]
-        padded = np.concatenate((np.full(BLOCKS_PER_DAY, medians[0]), medians))[: BLOCKS_PER_DAY + blocks - 1]
+        whole = len(scores) // rows_per_block
+        medians = np.median(scores[: whole * rows_per_block].reshape(whole, rows_per_block), axis=1)
+        padded = np.concatenate((np.full(BLOCKS_PER_DAY, start), medians))
         usual = np.quantile(sliding_window_view(padded, BLOCKS_PER_DAY), self.quantile, axis=1)
-        return np.repeat(usual, rows)[: len(scores)]
+        return np.repeat(usual, rows_per_block)[: len(scores)]

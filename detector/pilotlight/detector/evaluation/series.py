@@ -47,12 +47,12 @@ def read_file(file: Path) -> Series:
     if file.stat().st_size > LARGEST_FILE:
         raise SeriesRefused(f"{file} is larger than {LARGEST_FILE >> 20} MiB")
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             missing = [name for name in _NEEDED if name not in arrays]
             if missing:
                 raise SeriesRefused(f"{file} lacks {', '.join(missing)}; it holds {', '.join(arrays)}")
             train, test, labels = (np.asarray(arrays[name]) for name in _NEEDED)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:  # TypeError: an array alone
         if isinstance(error, SeriesRefused):
             raise
         raise SeriesRefused(f"{file} is no readable .npz: {error}") from error
