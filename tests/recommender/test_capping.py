@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilotlight.recommender.capping import CapDecision, CapReason, CapState, decide_cap
-from pilotlight.recommender.learning import learned
+from pilotlight.recommender.capping import CapDecision, CapReason, CapState, decide_cap, follow
 from pilotlight.recommender.performance import Observation, Performance
 from pilotlight.recommender.workload import Slo
 
@@ -52,8 +51,7 @@ class Machine:
         batch = min(float(self.state.cap), self.demand)
         noise = self.random.normal(1, self.noise, 2)
         seen = Observation(batch, self.prompt, self.itl() * float(noise[0]), self.ttft() * float(noise[1]))
-        self.performance = learned(self.performance, seen)
-        decision = decide_cap(self.state, self.performance, seen, self.slo, MOST, incident=incident)
+        decision, self.performance = follow(self.state, self.performance, [seen], self.slo, MOST, incident=incident)
         self.decisions.append(decision)
         self.state = decision.state
 
@@ -188,10 +186,10 @@ def test_what_still_runs_since_before_a_cut_cuts_no_further() -> None:
 def test_the_cap_stays_between_one_and_the_engines_limit_whatever_is_seen(
     observations: list[Observation], itl: float | None, ttft: float | None, most: int
 ) -> None:
-    state, performance = CapState(most), None
+    start: Performance | None = None
+    state, performance = CapState(most), start
     for seen in observations:
-        performance = learned(performance, seen)
-        decision = decide_cap(state, performance, seen, Slo(itl, ttft), most)
+        decision, performance = follow(state, performance, [seen], Slo(itl, ttft), most)
         state = decision.state
         assert 1 <= state.cap <= most
         assert decision.sentence

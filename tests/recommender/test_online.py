@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pilotlight.recommender.curve import Curve, Point, start
 from pilotlight.recommender.fitting import fit
-from pilotlight.recommender.online import observe
+from pilotlight.recommender.online import moved, observe
 
 LOADS = (4.0, 16.0, 64.0)
 
@@ -54,6 +54,14 @@ def test_a_tenth_of_outliers_is_not_believed(seed: int) -> None:
         curve = observe(curve, Point(load, wrong * truth(load) * float(random.normal(1, 0.02))))
 
     assert curve.at(16.0).value == pytest.approx(truth(16.0), rel=0.05)
+
+
+def test_a_change_that_is_known_from_elsewhere_is_followed_at_once(settled: Curve) -> None:
+    changed = observe(settled, Point(16.0, 1.8 * truth(16.0)))
+
+    assert changed.at(16.0) == settled.at(16.0)
+    assert moved(changed).at(16.0).value == pytest.approx(1.8 * truth(16.0), rel=0.05)
+    assert moved(settled) is settled
 
 
 @given(st.sampled_from([0.4, 1.3, 2.0, 10.0]), st.sampled_from(LOADS))

@@ -18,6 +18,10 @@ class Policy:
     keep_alive_seconds: float = 300.0
     slo_class: str = "interactive"
     deadline_seconds: float | None = None
+    ttft_seconds: float | None = None
+    """Promised time to the first token of a warm function; None: none."""
+    itl_seconds: float | None = None
+    """Promised time from one token to the next; None: none."""
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ Rule 4 rests on measurements alone, so that a curve that is wrong cannot keep a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import floor
 
 from pilotlight.recommender._bounds import HEADROOM, Bound, interval, milliseconds
-from pilotlight.recommender.performance import Observation, Performance
+from pilotlight.recommender.learning import learned, pooled
+from pilotlight.recommender.performance import Observation, Performance, moved
 from pilotlight.recommender.workload import Slo
 
 PATIENCE = 2
@@ -64,6 +65,27 @@ class CapDecision:
     reason: CapReason
     sentence: str
     inputs: Mapping[str, float | int | str | None] = field(default_factory=dict)
+
+
+def follow(
+    state: CapState,
+    performance: Performance | None,
+    seen: Sequence[Observation],
+    slo: Slo,
+    most: int,
+    *,
+    incident: bool = False,
+) -> tuple[CapDecision, Performance | None]:
+    """Learn from what a revision's replicas have just shown, and decide; arguments as of `decide_cap`.
+
+    A cut that measurements alone have called for means that the machine has changed: what is learned moves with it.
+    """
+    for observation in seen:
+        performance = learned(performance, observation)
+    decision = decide_cap(state, performance, pooled(seen) if seen else None, slo, most, incident=incident)
+    if decision.reason is CapReason.BROKEN and performance is not None:
+        performance = moved(performance)
+    return decision, performance
 
 
 def decide_cap(

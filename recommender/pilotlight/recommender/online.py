@@ -39,6 +39,15 @@ def observe(curve: Curve, point: Point, memory: float = 100.0) -> Curve:
     return replace(curve, sums=curve.sums.times(math.exp(-1 / memory)) + _one(curve, point, weight), outliers=())
 
 
+def moved(curve: Curve) -> Curve:
+    """The curve at the height of its last outliers, however few: others know that the machine has changed.
+
+    A controller that keeps a latency where it was promised may see the old latency at a new load; single measurements
+    then look as if nothing had changed.
+    """
+    return _moved(curve, curve.outliers) if curve.outliers else curve
+
+
 def _moved(curve: Curve, outliers: tuple[Point, ...]) -> Curve:
     ratio = median(point.seconds / curve.at(point.load).value for point in outliers)
     kept = min(1.0, len(outliers) / curve.measured)

@@ -100,6 +100,11 @@ def observe(performance: Performance, observation: Observation) -> Performance:
     return replace(performance, itl=itl, ttft=ttft)
 
 
+def moved(performance: Performance) -> Performance:
+    """After a change of the machine that its last observations have shown: `online.moved`."""
+    return replace(performance, itl=online.moved(performance.itl), ttft=online.moved(performance.ttft))
+
+
 def _itl_points(observations: Iterable[Observation]) -> list[Point]:
     return [Point(seen.batch, seen.itl) for seen in observations if seen.itl is not None]
 

@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from pilotlight.activator.values import Clock, Demand, FunctionId, RevisionFacts, Route
+from pilotlight.detector.values import Load, State
 from pilotlight.platform.control.bookkeeping import Bookkeeper
 from pilotlight.platform.control.cluster import Cluster, ClusterError, RevisionId
 from pilotlight.platform.control.counting import beside_policy, wanted
@@ -31,7 +32,8 @@ from pilotlight.platform.database.functions import Functions
 from pilotlight.platform.database.records import Records
 from pilotlight.platform.database.replicas import Replicas
 from pilotlight.platform.ledger.intervals import Sight
-from pilotlight.platform.values import Desired, ReplicaRecord
+from pilotlight.platform.recommending.following import Follower
+from pilotlight.platform.values import Desired, Policy, ReplicaRecord
 
 TICK_SECONDS = 1.0
 STARTING_TICK_SECONDS = 0.1
@@ -107,6 +109,7 @@ class Controller:
         self._writer = Writer(clock)
         self._observer = Observer(cluster, stores.replicas, self._writer, self.known)
         self._books = Bookkeeper(stores.records, stores.replicas, self._writer, self.known)
+        self.follower = Follower(self.known)
 
     # What others call
 
@@ -181,6 +184,7 @@ class Controller:
         await self._take_in()
         now = self._clock.now()
         self.known.remember(self._shared(), self._clock.now())
+        await self._follow(now)
         world = self._world(now)
         result = plan(world)
         self._mark(result, self._clock.monotonic())
@@ -191,6 +195,11 @@ class Controller:
         self._cluster.settle(wanted(self.known, result))
         await self._books.record(result, now)
         await self._books.account(self._sights(), now, self._clock.monotonic())
+
+    async def _follow(self, now: float) -> None:
+        """Before the look that decides, so that routes and counts are of the caps from here on."""
+        if records := self.follower.look(now):
+            await self._writer.write(self._stores.records.decided, records)
 
     def _tell(self, waiting: Iterable[asyncio.Future[None]]) -> None:
         """Those who waited for this round; whoever came since waits for the next, as all do when a round fails."""
@@ -260,10 +269,13 @@ class Controller:
             demand = NOTHING_KNOWN  # but that somebody asks, which must not wait until everybody has reported
         own, others = loads(demand, woken, apart) if demand is not None else (None, {})
         policy = beside_policy(function.policy)
-        return FunctionView(name, self.known.revisions[name, function.revision], function.policy, own, memory.state), [
-            FunctionView(name, self.known.revisions[name, revision], policy, others.get(revision), each.state)
-            for revision, each in apart.items()
+        return self._view(name, function.revision, function.policy, own, memory.state), [
+            self._view(name, revision, policy, others.get(revision), each.state) for revision, each in apart.items()
         ]
+
+    def _view(self, name: FunctionId, revision: str, policy: Policy, load: Load | None, state: State) -> FunctionView:
+        made = self.known.revisions[name, revision]
+        return FunctionView(name, made, policy, load, state, self.known.slots(made))
 
     # Telling the activator
 
@@ -289,7 +301,14 @@ class Controller:
         name = serving(view, world.rolling(), result.decisions[view.id].desired)
         revision = self.known.revisions[view.id, name]
         served = [
-            Served(live.record.id, live.revision, live.status, live.wanted, live.ready_at is not None)
+            Served(
+                live.record.id,
+                live.revision,
+                live.status,
+                live.wanted,
+                live.ready_at is not None,
+                self.known.slots(live.revision),
+            )
             for live in self.known.of(view.id)
         ]
         beside = [self._facts(name, served, world.now) for name in self.known.beside if name.function == view.id]

@@ -35,7 +35,7 @@ def wanted(known: Known, plan: Plan) -> dict[RevisionId, Wanted]:
         replicas[RevisionId(live.record.function, live.record.revision)].append(live)
     counts = {revision: _wanted(replicas[revision], NO_MORE) for revision in replicas.keys() - current.keys()}
     for revision, policy in current.items():
-        slots = known.revisions[revision].template.slots
+        slots = known.slots(known.revisions[revision])
         if scaled_by_knative(known.revisions[revision]):
             counts[revision] = Wanted(decided[revision].desired, policy, slots=slots, by_knative=True)
         else:

@@ -68,7 +68,7 @@ def limits(view: FunctionView) -> Limits:
         minimum=view.policy.minimum,
         maximum=view.policy.maximum,
         keep_alive_seconds=view.policy.keep_alive_seconds,
-        slots=view.template.slots,
+        slots=view.template.slots if view.slots is None else view.slots,
     )
 
 

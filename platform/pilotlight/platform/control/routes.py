@@ -27,6 +27,8 @@ class Served:
     wanted: bool
     """False: it leaves, running streams only."""
     was_ready: bool
+    slots: int | None = None
+    """Requests that it takes just now; None: as many as its engine does."""
 
 
 def route(
@@ -104,7 +106,7 @@ def _replica(served: Served, taking: Collection[str]) -> Replica:
         revision=served.revision.name,
         url=served.status.endpoint,
         engine_key=served.revision.engine_key,
-        slots=served.revision.template.slots,
+        slots=served.revision.template.slots if served.slots is None else served.slots,
         accepting=ready and served.revision.name in taking,
     )
 

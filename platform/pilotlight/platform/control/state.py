@@ -70,6 +70,8 @@ class Memory:
     """Why a wanted replica has no place; empty: none waits."""
     decided: tuple[int, str] = (-1, "")
     """The last decision that was recorded."""
+    crashed_at: float = 0.0
+    """Unix time at which one of its replicas last failed; 0: none has."""
 
     def follow(self, revision: str) -> None:
         """A new revision does not inherit the old one's crashes."""
@@ -79,6 +81,7 @@ class Memory:
 
     def crashed(self, now: float, message: str, served: bool) -> None:
         self.state = replace(self.state, back_off=after_crash(self.state.back_off, now, message, served))
+        self.crashed_at = now
 
     def succeeded(self) -> None:
         self.state = replace(self.state, back_off=after_success())
@@ -95,6 +98,13 @@ class Known:
     """Of each function's own revision."""
     beside: dict[RevisionId, Memory] = field(default_factory=dict)
     """Of older revisions that have a share of the traffic."""
+    caps: dict[RevisionId, int] = field(default_factory=dict)
+    """Requests that one replica has in flight at most just now, where that was learned; see `slots`."""
+
+    def slots(self, revision: Revision) -> int:
+        """Requests that one replica of the revision takes just now: its engine's limit, or the learned cap below it."""
+        limit = revision.template.slots
+        return min(limit, self.caps.get(RevisionId(revision.function, revision.name), limit))
 
     def of(self, function: FunctionId) -> list[Live]:
         return [live for live in self.live.values() if live.record.function == function]

@@ -89,6 +89,8 @@ def policy(manifest: Manifest) -> Policy:
         keep_alive_seconds=scale.keep_alive.seconds,
         slo_class=slo.class_,
         deadline_seconds=slo.deadline.seconds if slo.deadline else None,
+        ttft_seconds=slo.ttft.seconds if slo.ttft else None,
+        itl_seconds=slo.itl.seconds if slo.itl else None,
     )
 
 

@@ -48,6 +48,8 @@ class FunctionView:
     policy: Policy
     load: Load | None
     state: State
+    slots: int | None = None
+    """Requests that one replica takes just now; None: as many as its engine does."""
 
     @property
     def template(self) -> Template:

@@ -53,14 +53,14 @@ class Metadata(Part):
 
 
 class Slo(Ruled):
-    """What the function promises its callers. This release scales by queue and in-flight work alone."""
+    """What the function promises its callers. Scaling goes by queue and in-flight work."""
 
     class_: Literal["interactive", "batch"] = Field(default="interactive", alias="class")
     """`interactive` waits as long as the platform holds requests, `batch` no longer than its deadline."""
     ttft: Span | None = None
-    """Time to the first token of a warm function; interactive only. Kept and shown, nothing scales by it."""
+    """Time to the first token of a warm function; interactive only. Caps what a replica has in flight."""
     itl: Span | None = None
-    """Time from one token to the next; interactive only. Kept and shown, nothing scales by it."""
+    """Time from one token to the next; interactive only. Caps what a replica has in flight."""
     deadline: Span | None = None
     """How long a request may wait for a replica where it brings no deadline itself; batch only."""
 

@@ -1,0 +1,129 @@
+"""What running replicas count becomes what is known of their speed, and the cap of every revision. No I/O.
+
+Revisions of the same model on the same hardware with the same settings share what is learned; the limits that only say
+how many requests an engine takes, and how long ones, are not among those settings.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+from pilotlight.platform.control.cluster import RevisionId
+from pilotlight.platform.control.state import Known
+from pilotlight.platform.values import DecisionRecord, Policy, Template
+from pilotlight.recommender.capping import CapDecision, CapReason, CapState, follow
+from pilotlight.recommender.learning import Counters, window
+from pilotlight.recommender.performance import Observation, Performance
+from pilotlight.recommender.workload import Slo
+
+INCIDENT_SECONDS = 60.0
+"""After a replica has failed, caps stay for so long."""
+_LIMITS = ("max_num_seqs", "max_model_len")
+TOLD = (CapReason.BROKEN, CapReason.LOWERED, CapReason.RAISED, CapReason.UNREACHABLE)
+"""Reasons that are recorded, when cap or reason has changed."""
+
+
+@dataclass
+class Followed:
+    """One revision."""
+
+    state: CapState
+    speed: str
+    """What it shares its performance by."""
+    reason: CapReason = CapReason.KEPT
+    busiest: float = 0.0
+    """Most requests in flight per replica that were seen."""
+
+
+@dataclass
+class Follower:
+    """The memory of it; `look` once a round."""
+
+    known: Known
+    performances: dict[str, Performance] = field(default_factory=dict)
+    followed: dict[RevisionId, Followed] = field(default_factory=dict)
+    _last: dict[str, Counters] = field(default_factory=dict)
+    """By replica."""
+
+    def look(self, now: float) -> list[DecisionRecord]:
+        """Take in what is new and set `known.caps`; returns what was decided, to be recorded. `now`: Unix time."""
+        seen = self._observations()
+        records = [self._follow(at, observations, now) for at, observations in seen.items()]
+        return [record for record in records if record is not None]
+
+    def performance(self, at: RevisionId) -> Performance | None:
+        followed = self.followed.get(at)
+        return self.performances.get(followed.speed) if followed else None
+
+    def _observations(self) -> dict[RevisionId, list[Observation]]:
+        seen: dict[RevisionId, list[Observation]] = defaultdict(list)
+        last: dict[str, Counters] = {}
+        for name, live in self.known.live.items():
+            told = live.status.counters if live.status is not None else None
+            before = self._last.get(name)
+            if told is None or not live.wanted:
+                continue
+            last[name] = before if before is not None and before.at == told.at else Counters(**asdict(told))
+            if before is not None and (observation := window(before, last[name])):
+                seen[RevisionId(live.record.function, live.record.revision)].append(observation)
+        self._last = last
+        return seen
+
+    def _follow(self, at: RevisionId, seen: Sequence[Observation], now: float) -> DecisionRecord | None:
+        function, revision = self.known.functions.get(at.function), self.known.revisions.get(at)
+        memory = self.known.memory_of(*at)
+        if function is None or revision is None or memory is None:
+            return None  # another revision has taken over
+        followed = self._of(at, revision.template)
+        followed.busiest = max(followed.busiest, *(observation.batch for observation in seen))
+        decision, performance = follow(
+            followed.state,
+            self.performances.get(followed.speed),
+            seen,
+            slo_of(function.policy),
+            revision.template.slots,
+            incident=memory.state.back_off.failures > 0 or 0 <= now - memory.crashed_at < INCIDENT_SECONDS,
+        )
+        if performance is not None:
+            self.performances[followed.speed] = performance
+        told = _worth_telling(followed, decision)
+        followed.state, followed.reason = decision.state, decision.reason
+        self.known.caps[at] = decision.state.cap
+        if not told:
+            return None
+        reason, inputs = decision.reason.value, dict(decision.inputs)
+        return DecisionRecord(now, *at, memory.state.desired, reason, decision.sentence, inputs)
+
+    def _of(self, at: RevisionId, template: Template) -> Followed:
+        if at not in self.followed:
+            self._forget()
+            self.followed[at] = Followed(CapState(template.slots), speed_of(template))
+        return self.followed[at]
+
+    def _forget(self) -> None:
+        """Revisions that are gone, and speeds that nobody has any more."""
+        for gone in self.followed.keys() - self.known.revisions.keys():
+            del self.followed[gone]
+            self.known.caps.pop(gone, None)
+        used = {followed.speed for followed in self.followed.values()}
+        for speed in self.performances.keys() - used:
+            del self.performances[speed]
+
+
+def slo_of(policy: Policy) -> Slo:
+    """What a function promises."""
+    return Slo(ttft=policy.ttft_seconds, itl=policy.itl_seconds)
+
+
+def speed_of(template: Template) -> str:
+    """Equal for revisions that are equally fast."""
+    options = {name: value for name, value in template.options.items() if name not in _LIMITS}
+    parts = (template.digest, template.kind, template.accelerator, template.devices, template.cpus, template.adapters)
+    return repr((*parts, sorted(options.items()), sorted(template.environment.items())))
+
+
+def _worth_telling(before: Followed, decision: CapDecision) -> bool:
+    changed = decision.state.cap != before.state.cap or decision.reason is not before.reason
+    return decision.reason in TOLD and changed
