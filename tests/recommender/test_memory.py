@@ -290,3 +290,25 @@ def test_experts_may_be_spread_wider_than_the_rest() -> None:
     experts = facts.parameters_by_kind["experts"] * 2
 
     assert facts.rank_weight_bytes(4, expert_ranks=16) == rest + experts // 16
+
+
+def test_a_stage_holds_its_layers_and_the_tables_of_the_ends() -> None:
+    kinds = SMALL.parameters_by_kind
+    tables = 2 * (kinds["embedding"] + kinds["lm_head"])
+    layers = SMALL.rank_weight_bytes(1) - tables
+
+    assert SMALL.rank_weight_bytes(1, stages=4) == tables + layers // 4
+    assert SMALL.rank_weight_bytes(1, stages=3) == tables + -(-layers * 11 // 32)
+
+
+def test_every_stage_caches_its_own_layers() -> None:
+    whole, half = (plan_memory(SMALL, H100, MemoryRequest(stages=stages)) for stages in (1, 2))
+
+    assert half.pool.token_bytes == whole.pool.token_bytes / 2
+    assert half.tokens > 2 * whole.tokens
+    assert "on each of 2 x H100" in str(half)
+
+
+def test_more_stages_than_layers_are_refused() -> None:
+    with pytest.raises(OptionRefused, match="33 stages cannot share the model's 32 layers"):
+        plan_memory(SMALL, H100, MemoryRequest(stages=33))

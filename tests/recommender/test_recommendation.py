@@ -288,11 +288,15 @@ TINY: dict[str, object] = {
 
 
 def test_what_is_given_wins() -> None:
-    given_ = Constraints(tensor_parallel=2, utilization=0.5, context=4096, max_num_seqs=7, step_tokens=1024)
+    given_ = Constraints(
+        tensor_parallel=2, pipeline_parallel=2, utilization=0.5, context=4096, max_num_seqs=7, step_tokens=1024
+    )
     made = recommend(LLAMA, H100, None, Slo(), CHAT, given_)
 
-    assert {name: made.options[name] for name in ("tensor_parallel_size", "max_model_len", "max_num_seqs")} == {
+    names = ("tensor_parallel_size", "pipeline_parallel_size", "max_model_len", "max_num_seqs")
+    assert {name: made.options[name] for name in names} == {
         "tensor_parallel_size": 2,
+        "pipeline_parallel_size": 2,
         "max_model_len": 4096,
         "max_num_seqs": 7,
     }
@@ -306,6 +310,17 @@ def test_more_accelerators_are_taken_where_fewer_do_not_hold_the_model() -> None
 
     assert made.number("tensor_parallel_size") in (2, 4)
     assert made.options["tensor_parallel_size"] == made.number("tensor_parallel_size")
+
+
+def test_layers_are_spread_over_stages_only_where_no_split_of_a_layer_holds_the_model() -> None:
+    huge = llama(hidden_size=16384, intermediate_size=53248, num_hidden_layers=126, num_attention_heads=128)
+    made = recommend(huge, H100)
+
+    assert (made.number("tensor_parallel_size"), made.number("pipeline_parallel_size")) == (8, 2)
+    assert (made.options["tensor_parallel_size"], made.options["pipeline_parallel_size"]) == (8, 2)
+    assert made.plan.total_bytes <= 0.92 * H100.memory_bytes
+    assert made["cost_per_million_tokens"].inputs["accelerators"] == 16
+    assert "pipeline_parallel_size" not in recommend(LARGE, H100).options
 
 
 def test_more_accelerators_are_taken_where_fewer_do_not_keep_the_bound() -> None:

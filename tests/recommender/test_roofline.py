@@ -71,6 +71,14 @@ def test_a_prompt_costs_two_operations_per_active_parameter_and_its_attention() 
     assert prefill(ideal(), tokens) == pytest.approx((matrices + attention) / 4 / 989e12)
 
 
+def test_stages_take_turns_so_each_group_of_requests_has_the_latency_of_its_own_size() -> None:
+    one, two = setup(resident=1000), setup(resident=1000, pipeline=2)
+
+    assert itl(two, 64) == itl(one, 32)
+    assert throughput(two, 64) == pytest.approx(throughput(one, 32), rel=0.05)
+    assert two.devices == 2 * one.devices
+
+
 def test_where_the_cache_is_full_more_requests_wait_instead_of_running() -> None:
     full = setup().resident
 

@@ -94,7 +94,7 @@ def _memory(placed: Placed, most: int) -> str:
 def _check(placed: Placed, load: Load, slo: Slo) -> None:
     for bound, wanted, alone in (("itl", slo.itl, load.itl(1)), ("ttft", slo.ttft, load.ttft(1))):
         if wanted is not None and alone.value > wanted:
-            raise SloUnreachable(bound, wanted, alone.value, f"{placed.ranks} x {placed.accelerator.name}")
+            raise SloUnreachable(bound, wanted, alone.value, f"{placed.accelerators} x {placed.accelerator.name}")
 
 
 def _within(load: Load, slo: Slo, most: int, side: Side) -> tuple[int, str | None]:

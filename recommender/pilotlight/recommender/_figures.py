@@ -56,7 +56,7 @@ class Choice:
     @property
     def per_accelerator(self) -> float:
         """Tokens per second."""
-        return self.load.throughput(self.batch.chosen).value / self.placed.ranks
+        return self.load.throughput(self.batch.chosen).value / self.placed.accelerators
 
     @property
     def embeds(self) -> bool:
@@ -100,8 +100,9 @@ def options(told: Mapping[str, Figure], choice: Choice) -> dict[str, object]:
     names = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization")
     made: dict[str, object] = {name: told[name].value for name in names if name in told}
     made["kv_cache_memory_bytes"] = told["kv_cache_memory_bytes"].value or NO_CACHE_BYTES
-    if choice.placed.ranks > 1:
-        made["tensor_parallel_size"] = choice.placed.ranks
+    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+        if told[name].value != 1:
+            made[name] = told[name].value
     if choice.constraints.kv_dtype != "auto":
         made["kv_cache_dtype"] = choice.constraints.kv_dtype
     if choice.constraints.dtype != "auto":
@@ -141,17 +142,23 @@ def notes(choice: Choice) -> Iterator[str]:
 
 
 def _parallel(choice: Choice) -> Iterator[Figure]:
-    placed = choice.placed
+    placed, request = choice.placed, choice.placed.plan.request
     weights = human(placed.plan.weight_bytes)
     inputs = {"weight_bytes_each": placed.plan.weight_bytes, "memory_bytes_each": placed.accelerator.memory_bytes}
     if choice.constraints.tensor_parallel:
         reason = "as given"
-    elif placed.ranks == 1:
+    elif placed.accelerators == 1:
         reason = f"{weights} of weights fit on one, and more bring little for each"
     else:
         reason = f"fewer serve much less for each, or hold neither it nor the bounds; {weights} of weights on each"
-    yield Figure("tensor_parallel_size", placed.ranks, "accelerators", reason, inputs)
-    yield Figure("pipeline_parallel_size", 1, "stages", "the accelerators of one machine hold every layer", inputs)
+    yield Figure("tensor_parallel_size", request.ranks, "accelerators", reason, inputs)
+    if choice.constraints.pipeline_parallel:
+        reason = "as given"
+    elif request.stages == 1:
+        reason = "every layer has its place without"
+    else:
+        reason = f"no number of accelerators that one layer can be split over holds all layers; {weights} on each"
+    yield Figure("pipeline_parallel_size", request.stages, "stages", reason, inputs)
 
 
 def _context(choice: Choice) -> Figure:
@@ -290,9 +297,10 @@ def _cost(choice: Choice, price: float) -> Figure:
     rate = choice.load.throughput(choice.batch.chosen)
     each = choice.load.prompt if choice.embeds else 1.0
     sums = [
-        price * choice.placed.ranks / _HOUR * _MILLION / (side * each) for side in (rate.value, rate.high, rate.low)
+        price * choice.placed.accelerators / _HOUR * _MILLION / (side * each)
+        for side in (rate.value, rate.high, rate.low)
     ]
-    inputs = {"price": price, "source": accelerator.price_source, "accelerators": choice.placed.ranks}
+    inputs = {"price": price, "source": accelerator.price_source, "accelerators": choice.placed.accelerators}
     reason = f"{price:g} US$ per hour and accelerator, all of it busy"
     return Figure("cost_per_million_tokens", sums[0], "US$", reason, inputs, sums[1], sums[2])
 

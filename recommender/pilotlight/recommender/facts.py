@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pilotlight.recommender import _context, _parts
 from pilotlight.recommender._config import MOST_LAYERS, Config, model_type, number, text_config
@@ -92,31 +93,46 @@ class ModelFacts:
         return sum(layer.convolution + layer.recurrent for layer in self.cache)
 
     def rank_weight_bytes(
-        self, ranks: int, width: int | None = None, *, head: bool = True, expert_ranks: int | None = None
+        self,
+        ranks: int,
+        width: int | None = None,
+        *,
+        head: bool = True,
+        expert_ranks: int | None = None,
+        stages: int = 1,
     ) -> int:
-        """Weights on each of `ranks` tensor-parallel ranks.
+        """Weights on each of `ranks` tensor-parallel ranks; of the heaviest stage where there are several.
 
         Args:
             ranks: Tensor-parallel size.
             width: Bytes of a plain number in the engine; None: as stored. Quantised values stay as they are.
             head: Whether the output matrix is loaded: not where the model embeds; then neither is a pooler.
             expert_ranks: Ranks that experts are spread over; None: as the rest.
+            stages: Pipeline-parallel size: layers are spread evenly, the tables are at the two ends.
         """
-        spread = expert_ranks or ranks
-        if self.parts:
-            held = [part for part in self.parts if head or part.kind not in ("lm_head", "other")]
-            padding = self.padding + (-self.vocabulary % _ROWS * self.hidden_size if _has_head(held) else 0)
-            sums = sum(
-                part.rank_bytes(spread if part.kind == "experts" else ranks, self.kv_heads, width) for part in held
-            )
-            return sums + -(-padding * (width or self.stored_width) // ranks)
-        whole = self.weight_bytes if self.quantized or width is None else self.parameters * width
-        return -(-whole // ranks)
+        if not self.parts:
+            whole = self.weight_bytes if self.quantized or width is None else self.parameters * width
+            return -(-whole // (ranks * stages))
+        held = [part for part in self.parts if head or part.kind not in ("lm_head", "other")]
+        padding = self.padding + (-self.vocabulary % _ROWS * self.hidden_size if _has_head(held) else 0)
+        sums: Counter[str] = Counter(ends=-(-padding * (width or self.stored_width) // ranks))
+        for part in held:
+            spread = expert_ranks or ranks if part.kind == "experts" else ranks
+            sums[_place(part.kind)] += part.rank_bytes(spread, self.kv_heads, width)
+        if stages == 1:
+            return sums.total()
+        longest = -(-self.layers // stages)
+        return -(-sums["layers"] * longest // self.layers) + sums["ends"]
 
     @property
     def stored_width(self) -> int:
         """Bytes of a plain number as stored."""
         return ENGINE_WIDTHS.get(self.dtype, 2)
+
+
+def _place(kind: Kind) -> Literal["layers", "ends"]:
+    """Of two ends one stage may have both, as with a tied table: they count as on one."""
+    return "ends" if kind in ("embedding", "lm_head", "vision", "audio", "other") else "layers"
 
 
 def _has_head(parts: Iterable[WeightPart]) -> bool:

@@ -27,7 +27,7 @@ from pilotlight.recommender._gpu import (
 from pilotlight.recommender._kv import SHORTEST_CONTEXT, Part
 from pilotlight.recommender._pool import pool
 from pilotlight.recommender._steps import activation_bytes
-from pilotlight.recommender._units import ENGINE_WIDTHS, human
+from pilotlight.recommender._units import ENGINE_WIDTHS, ceil_div, human
 from pilotlight.recommender.cache import Pool
 from pilotlight.recommender.errors import DoesNotFit, OptionRefused
 from pilotlight.recommender.facts import ModelFacts
@@ -55,6 +55,8 @@ class MemoryRequest:
 
     ranks: int = 1
     """Tensor-parallel size: accelerators of one replica."""
+    stages: int = 1
+    """Pipeline-parallel size; the plan is that of the heaviest stage."""
     expert_ranks: int | None = None
     """Accelerators that experts are spread over, where they are more than those of one copy of the rest."""
     context: int | None = None
@@ -78,6 +80,11 @@ class MemoryRequest:
     task: str = "generate"
     processors: bool = False
     """The engine runs on a machine's processors: 32-bit numbers where `dtype` is silent, and no accelerator's parts."""
+
+    @property
+    def accelerators(self) -> int:
+        """Of one replica."""
+        return self.ranks * self.stages
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ class MemoryPlan:
         sums = " + ".join(map(str, self.parts))
         return (
             f"{sums} + KV cache {human(self.cache_bytes)} = {human(self.total_bytes)} of {human(self.limit_bytes)}"
-            f" on each of {self.request.ranks} x {self.accelerator}: {self.blocks} blocks,"
+            f" on each of {self.request.accelerators} x {self.accelerator}: {self.blocks} blocks,"
             f" {self.sequences} sequences at once, context {self.context}"
         )
 
@@ -150,6 +157,10 @@ def _check(model: ModelFacts, request: MemoryRequest) -> None:
         raise OptionRefused(
             "resources.count",
             f"{request.ranks} accelerators cannot split the model's {model.heads} attention heads evenly",
+        )
+    if not 1 <= request.stages <= model.layers:
+        raise OptionRefused(
+            "resources.count", f"{request.stages} stages cannot share the model's {model.layers} layers"
         )
     if request.kv_dtype not in CACHE_FORMATS:
         raise OptionRefused(
@@ -189,7 +200,7 @@ def fixed_parts(model: ModelFacts, accelerator: HasMemory, request: MemoryReques
     activations = Part("activations", activation_bytes(model, step, request.sequences, width))
     if request.processors:
         return (weights, Part("engine", ENGINE_BYTES), activations)
-    shared = COLLECTIVE_BYTES if max(request.ranks, request.expert_ranks or 1) > 1 else 0
+    shared = COLLECTIVE_BYTES if max(request.accelerators, request.expert_ranks or 1) > 1 else 0
     parts = [weights, Part("CUDA context", CONTEXT_BYTES + shared), activations]
     if request.graphs:
         parts.append(Part("graphs", GRAPH_BYTES))
@@ -214,12 +225,23 @@ def pool_of(model: ModelFacts, accelerator: HasMemory, request: MemoryRequest) -
     in_flight = step_tokens(model, accelerator, request) * (1 if request.processors else ASYNCHRONOUS)
     block = request.block or (CPU_BLOCK_TOKENS if request.processors else BLOCK_TOKENS)
     options = {"kv_cache_dtype": request.kv_dtype}
-    return pool(model, options, engine_width(request), block, in_flight, request.ranks)
+    return pool(_stage(model, request), options, engine_width(request), block, in_flight, request.ranks)
+
+
+def _stage(model: ModelFacts, request: MemoryRequest) -> ModelFacts:
+    """The layers of one stage, the most that one has."""
+    if request.stages == 1 or not model.cache:
+        return model
+    return replace(model, cache=model.cache[: ceil_div(len(model.cache), request.stages)])
 
 
 def _weight_bytes(model: ModelFacts, request: MemoryRequest, width: int) -> int:
     return model.rank_weight_bytes(
-        request.ranks, width, head=request.task != "embed", expert_ranks=request.expert_ranks
+        request.ranks,
+        width,
+        head=request.task != "embed",
+        expert_ranks=request.expert_ranks,
+        stages=request.stages,
     )
 
 
@@ -249,7 +271,7 @@ def _refusal(
     if not changes and (both := _together(model, accelerator, request, others)):
         changes = (both,)
     advice = "; or ".join(changes) or "take a smaller model or a larger accelerator"
-    share = f"{request.utilization:.0%} of {request.ranks} x {accelerator.name}"
+    share = f"{request.utilization:.0%} of {request.accelerators} x {accelerator.name}"
     sums = " + ".join(map(str, parts))
     message = f"{sums} = {human(needed)} on each, but {share} is {human(limit)}; {advice}"
     return DoesNotFit(message, needed, limit, changes)
@@ -277,7 +299,7 @@ def _changes(
             break
     larger = sorted((other for other in others if _fit(model, other, request)), key=lambda other: other.memory_bytes)
     if larger:
-        yield f"take {request.ranks} x {larger[0].name}"
+        yield f"take {request.accelerators} x {larger[0].name}"
 
 
 def _together(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from pilotlight.recommender._gpu import LARGE_DEVICE, UTILIZATION
 from pilotlight.recommender._kv import SHORTEST_CONTEXT
@@ -31,6 +32,18 @@ _ROUND = 64  # tokens that a context is rounded up to
 _MOST, _MOST_SMALL, _MOST_CPU = 1024, 256, 64  # most sequences: vLLM's defaults by device; on processors fewer
 
 
+class Split(NamedTuple):
+    """How a model is spread over accelerators."""
+
+    ranks: int = 1
+    """Over which each layer is split."""
+    stages: int = 1
+    """Over which layers are spread, each of so many ranks."""
+
+
+WHOLE = Split()
+
+
 @dataclass(frozen=True)
 class Placed:
     """One way to run a model, before it is known how many requests it should run at once."""
@@ -43,8 +56,9 @@ class Placed:
     setup: Setup
 
     @property
-    def ranks(self) -> int:
-        return self.plan.request.ranks
+    def accelerators(self) -> int:
+        """Of one replica."""
+        return self.plan.request.accelerators
 
 
 def place(
@@ -52,10 +66,10 @@ def place(
     accelerator: Accelerator,
     workload: Workload = USUAL,
     constraints: Constraints = FREE,
-    ranks: int = 1,
+    split: Split = WHOLE,
 ) -> Placed:
     """A model on so many accelerators. Raises `DoesNotFit` and `OptionRefused`, as `plan_memory`."""
-    request = _request(facts, accelerator, workload, constraints, ranks)
+    request = _request(facts, accelerator, workload, constraints, split)
     plan = plan_memory(facts, accelerator, request)
     return Placed(facts, accelerator, workload, plan, _setup(facts, accelerator, workload, request))
 
@@ -64,15 +78,21 @@ def setup_for(
     facts: ModelFacts, accelerator: Accelerator, workload: Workload = USUAL, constraints: Constraints = FREE
 ) -> Setup:
     """What `performance.expected` and `performance.fitted` start from. Raises as `place`."""
-    return place(facts, accelerator, workload, constraints, constraints.tensor_parallel or 1).setup
+    return place(facts, accelerator, workload, constraints, given(constraints)).setup
+
+
+def given(constraints: Constraints) -> Split:
+    """What is fixed already, and one where nothing is."""
+    return Split(constraints.tensor_parallel or 1, constraints.pipeline_parallel or 1)
 
 
 def _request(
-    facts: ModelFacts, accelerator: Accelerator, workload: Workload, constraints: Constraints, ranks: int
+    facts: ModelFacts, accelerator: Accelerator, workload: Workload, constraints: Constraints, split: Split
 ) -> MemoryRequest:
     processors = accelerator.kind == "cpu"
     request = MemoryRequest(
-        ranks=ranks,
+        ranks=split.ranks,
+        stages=split.stages,
         dtype=constraints.dtype,
         kv_dtype=constraints.kv_dtype,
         utilization=constraints.utilization or (1.0 if processors else UTILIZATION),
@@ -114,6 +134,7 @@ def _setup(facts: ModelFacts, accelerator: Accelerator, workload: Workload, requ
         prompt=min(workload.prompt.mean, longest),
         answer=generated,
         tensor_parallel=request.ranks,
+        pipeline=request.stages,
         kv_bytes=pair_bits(request.kv_dtype, width) / 16,
         number_format="fp32" if width == _FLOAT_BYTES else facts.arithmetic,
         resident=max(1.0, resident(facts, accelerator, request, tokens)),

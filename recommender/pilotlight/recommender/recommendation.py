@@ -16,13 +16,15 @@ from pilotlight.recommender.errors import DoesNotFit, OptionRefused, Recommender
 from pilotlight.recommender.facts import ModelFacts
 from pilotlight.recommender.memory import MemoryPlan
 from pilotlight.recommender.performance import Performance, expected
-from pilotlight.recommender.placing import Placed, place
+from pilotlight.recommender.placing import Placed, Split, given, place
 from pilotlight.recommender.workload import FREE, NO_BOUND, USUAL, Constraints, Slo, Workload
 
 __all__ = ["Figure", "Recommendation", "Refusal", "compare", "recommend", "routing_weights"]
 
 PARALLEL = (1, 2, 4, 8)
 """Tensor-parallel sizes that are tried where none is given."""
+STAGES = (1, 2, 4)
+"""Pipeline-parallel sizes, likewise: only where no tensor-parallel size holds the model."""
 WORTH = 1.3
 """More accelerators in a replica have to bring so many times the tokens per second of each: larger replicas start
 later, follow the load in coarser steps, and what they exchange is known least."""
@@ -97,7 +99,7 @@ def recommend(
         SloUnreachable: A single request is too slow already.
     """
     fixed = replace(constraints, task="embed") if facts.encoder else constraints
-    made = _best(_candidates(facts, accelerator, performance, slo, workload, fixed))
+    made = _made(facts, accelerator, performance, slo, workload, fixed)
     if not isinstance(made, Choice):
         raise _advised(made, facts, slo, workload, fixed, others)
     return _recommendation(made, fixed, starts)
@@ -142,7 +144,35 @@ def _tried(
         return Refusal(accelerator, error)
 
 
+def _made(
+    facts: ModelFacts,
+    accelerator: Accelerator,
+    performance: Performance | None,
+    slo: Slo,
+    workload: Workload,
+    constraints: Constraints,
+) -> Choice | RecommenderError:
+    """More stages hold more and are no faster, so they are for what does not fit otherwise."""
+    refusal: RecommenderError | None = None
+    alone = performance is not None or accelerator.kind == "cpu"
+    for splits in [[given(constraints)]] if alone else _splits(constraints):
+        found = _best(_candidates(splits, facts, accelerator, performance, slo, workload, constraints))
+        if not isinstance(found, DoesNotFit):
+            return found
+        refusal = refusal or found
+    assert refusal is not None  # there is one split at least
+    return refusal
+
+
+def _splits(constraints: Constraints) -> list[list[Split]]:
+    """By stages: over the fewest accelerators first, and where one stage is not enough over the most."""
+    sizes = (constraints.tensor_parallel,) if constraints.tensor_parallel else PARALLEL
+    numbers = (constraints.pipeline_parallel,) if constraints.pipeline_parallel else STAGES
+    return [[Split(size, stages) for size in (sizes if stages == 1 else sizes[::-1])] for stages in numbers]
+
+
 def _candidates(
+    splits: Iterable[Split],
     facts: ModelFacts,
     accelerator: Accelerator,
     performance: Performance | None,
@@ -150,12 +180,9 @@ def _candidates(
     workload: Workload,
     constraints: Constraints,
 ) -> Iterator[Choice | RecommenderError]:
-    """Rising numbers of accelerators."""
-    given = constraints.tensor_parallel
-    alone = performance is not None or accelerator.kind == "cpu"
-    for ranks in (given or 1,) if given or alone else PARALLEL:
+    for split in splits:
         try:
-            placed = place(facts, accelerator, workload, constraints, ranks)
+            placed = place(facts, accelerator, workload, constraints, split)
             yield _choice(placed, performance or expected(placed.setup), slo, constraints)
         except (DoesNotFit, OptionRefused, SloUnreachable) as error:
             yield error
@@ -170,7 +197,7 @@ def _choice(placed: Placed, performance: Performance, slo: Slo, constraints: Con
         placed.accelerator,
         placed.workload,
         replace(constraints, max_num_seqs=hard, context=placed.plan.context),
-        placed.ranks,
+        Split(placed.plan.request.ranks, placed.plan.request.stages),
     )
     return Choice(final, load, batch, hard, slo, constraints)
 
@@ -209,8 +236,8 @@ def _advised(
     working = [made for made in compare(facts, others, slo, workload, free) if isinstance(made, Recommendation)]
     if not working:
         return error
-    first = min(working, key=lambda made: made.number("tensor_parallel_size") * made.accelerator.memory_bytes)
-    advice = f"take {first.number('tensor_parallel_size'):g} x {first.accelerator.name}"
+    first = min(working, key=lambda made: made.plan.request.accelerators * made.accelerator.memory_bytes)
+    advice = f"take {first.plan.request.accelerators} x {first.accelerator.name}"
     if isinstance(error, SloUnreachable):
         return SloUnreachable(error.bound, error.wanted, error.reachable, error.where, (*error.changes, advice))
     return DoesNotFit(f"{error}; or {advice}", error.needed_bytes, error.available_bytes, (*error.changes, advice))

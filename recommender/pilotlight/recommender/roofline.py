@@ -62,7 +62,10 @@ class Setup:
     """Mean tokens."""
     tensor_parallel: int = 1
     data_parallel: int = 1
-    """Copies of the attention part, each with `batch` sequences of its own; experts are spread over all devices."""
+    """Copies of the attention part, each with `batch` sequences of its own; experts are spread over all of a layer."""
+    pipeline: int = 1
+    """Stages that layers are spread over. Requests are in as many groups, which take turns: each token passes all
+    layers, in the company of its own group."""
     kv_bytes: float = 2.0
     """Per cached value."""
     number_format: str = "bf16"
@@ -72,8 +75,13 @@ class Setup:
     rates: Rates = field(default=Rates())
 
     @property
-    def devices(self) -> int:
+    def breadth(self) -> int:
+        """Devices that work on one layer."""
         return self.tensor_parallel * self.data_parallel
+
+    @property
+    def devices(self) -> int:
+        return self.breadth * self.pipeline
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class Step:
 
 def step(setup: Setup, batch: float) -> Step:
     """One step at `batch` concurrent requests per copy; no more run at once than the KV cache holds."""
-    running = min(batch, setup.resident)
+    running = min(batch, setup.resident) / setup.pipeline
     shape, rates = setup.shape, setup.rates
     context = setup.prompt + setup.answer / 2
     return Step(
@@ -139,7 +147,7 @@ def prefill(setup: Setup, tokens: float) -> float:
 def _layer_seconds(setup: Setup) -> float:
     rates = setup.rates
     own = rates.expert_layer if setup.shape.expert_parameters else rates.layer
-    return own + (rates.collective if setup.devices > 1 else 0.0)
+    return own + (rates.collective if setup.breadth > 1 else 0.0)
 
 
 def _dense_bytes(setup: Setup) -> float:
@@ -152,7 +160,7 @@ def _weights_read(setup: Setup, running: float) -> float:
         return _dense_bytes(setup)
     tokens = running * setup.data_parallel * setup.rates.spread
     touched = 1 - math.pow(1 - shape.expert_share, tokens)
-    return _dense_bytes(setup) + shape.expert_bytes / setup.devices * max(shape.expert_share, touched)
+    return _dense_bytes(setup) + shape.expert_bytes / setup.breadth * max(shape.expert_share, touched)
 
 
 def _kv_read(setup: Setup, context: float) -> float:
@@ -166,4 +174,4 @@ def _kv_read(setup: Setup, context: float) -> float:
 def _token_seconds(setup: Setup) -> float:
     """Arithmetic of one token in a full batch, over the devices of one copy's share."""
     rate = setup.accelerator.arithmetic(setup.number_format) * setup.rates.arithmetic
-    return 2 * setup.shape.active_parameters * setup.data_parallel / setup.devices / rate
+    return 2 * setup.shape.active_parameters / setup.tensor_parallel / rate

@@ -99,6 +99,7 @@ class Constraints:
     """
 
     tensor_parallel: int | None = None
+    pipeline_parallel: int | None = None
     dtype: str = "auto"
     kv_dtype: str = "auto"
     """Another than `auto` changes answers: the recommendation then says which check has to pass."""
@@ -112,7 +113,7 @@ class Constraints:
     task: str = "generate"  # | "embed"
 
     def __post_init__(self) -> None:
-        for name in ("tensor_parallel", "utilization", "context", "max_num_seqs", "step_tokens"):
+        for name in ("tensor_parallel", "pipeline_parallel", "utilization", "context", "max_num_seqs", "step_tokens"):
             _check(name, getattr(self, name))
         if (self.utilization or 0) > 1:
             raise WorkloadRefused("utilization", self.utilization or 0, "at most 1")

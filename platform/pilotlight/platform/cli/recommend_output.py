@@ -53,9 +53,9 @@ def show(rows: Sequence[Recommendation | Refusal], *, explain: bool, as_json: bo
 def _row(row: Recommendation | Refusal) -> Mapping[str, object]:
     if isinstance(row, Refusal):
         return {"accelerator": row.accelerator.name, "fits": "no"}
-    ranks = row.number("tensor_parallel_size")
+    count = row.plan.request.accelerators
     values = {name: figure.value for name, figure in row.figures.items()}
-    return {"accelerator": row.accelerator.name, "fits": "yes" if ranks == 1 else f"{ranks:g} of them", **values}
+    return {"accelerator": row.accelerator.name, "fits": "yes" if count == 1 else f"{count} of them", **values}
 
 
 def _refusals(rows: Sequence[Recommendation | Refusal]) -> Iterator[str]:
