@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from pilotlight.platform.kubernetes.kinds import Object
 
 SYSTEM = "pilotlight-system"
+Rendered = Callable[[str], Sequence[Object]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,9 @@ class Party:
         return {"kubernetes.io/metadata.name": self.namespace, **self.namespace_labels}
 
 
+Flows = Set[tuple[Party, Party, int]]
+
+
 def _ours(name: str) -> Party:
     return Party(name, labels={"app.kubernetes.io/name": name})
 
@@ -35,7 +41,8 @@ ACTIVATOR = _ours("pilotlight-activator")
 DOCTOR = _ours("pilotlight-doctor")
 MINIO = _ours("pilotlight-minio")
 POSTGRES = _ours("pilotlight-postgres")
-PROMETHEUS = _ours("prometheus")
+PROMETHEUS, GRAFANA = _ours("prometheus"), _ours("grafana")
+COLLECTOR, TEMPO = _ours("collector"), _ours("tempo")
 STRANGER = Party("stranger in our namespace")
 FUNCTION = Party("function", "team-a", {"pilotlight.dev/function": "chat"})
 CLIENT = Party("client", "team-b")
@@ -44,9 +51,12 @@ KNATIVE = Party("Knative's activator", "knative-serving", {"app": "activator"})
 OUTSIDE = Party("outside", "", outside=True)
 
 PARTIES = (
-    OPERATOR, ACTIVATOR, DOCTOR, MINIO, POSTGRES, PROMETHEUS, STRANGER, FUNCTION, CLIENT, MONITORING, KNATIVE, OUTSIDE,
+    OPERATOR, ACTIVATOR, DOCTOR, MINIO, POSTGRES, PROMETHEUS, GRAFANA, COLLECTOR, TEMPO, STRANGER,
+    FUNCTION, CLIENT, MONITORING, KNATIVE, OUTSIDE,
 )  # fmt: skip
-PORTS = (53, 80, 443, 5432, 6443, 8012, 8013, 8080, 8081, 8443, 8500, 9000, 9090, 9443)
+PORTS = (
+    53, 80, 443, 3000, 3200, 4317, 4318, 5432, 6443, 8012, 8013, 8080, 8081, 8443, 8500, 9000, 9090, 9443, 13133,
+)  # fmt: skip
 
 EVERYBODY = tuple(party for party in PARTIES if party.namespace != SYSTEM)
 """Pods of our own namespace may send only what is listed for them."""
@@ -77,6 +87,22 @@ FLOWS: frozenset[tuple[Party, Party, int]] = frozenset(
         # Names.
         *((party, OUTSIDE, 53) for party in PARTIES if party.namespace == SYSTEM),
     }
+)
+
+OBSERVED: frozenset[tuple[Party, Party, int]] = frozenset(
+    {
+        *((PROMETHEUS, party, 8081) for party in (OPERATOR, ACTIVATOR)),
+        # The API server, where it finds them.
+        *((PROMETHEUS, OUTSIDE, port) for port in (443, 6443)),
+        *((party, COLLECTOR, port) for party in (OPERATOR, ACTIVATOR) for port in (4317, 4318)),
+        (COLLECTOR, TEMPO, 4317),
+        (GRAFANA, PROMETHEUS, 9090),
+        (GRAFANA, TEMPO, 3200),
+    }
+)
+"""Beside them, with the component."""
+BY_OVERLAY = pytest.mark.parametrize(
+    ("overlay", "flows"), [("overlays/dev", FLOWS), ("dev+observability", FLOWS | OBSERVED)], ids=["dev", "observed"]
 )
 
 
@@ -128,7 +154,7 @@ def _matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return True
 
 
-def policies(rendered: Callable[[str], Sequence[Object]], overlay: str) -> list[Object]:
+def policies(rendered: Rendered, overlay: str) -> list[Object]:
     objects = (*rendered(overlay), *rendered("function-namespace"))
     return [found for found in objects if found["kind"] == "NetworkPolicy"]
 
@@ -138,14 +164,16 @@ def guarded(party: Party) -> bool:
     return party.namespace == SYSTEM or party in (FUNCTION, OUTSIDE)
 
 
-def test_every_flow_of_the_table_is_allowed(rendered: Callable[[str], Sequence[Object]]) -> None:
-    found = policies(rendered, "overlays/dev")
-    refused = [(s.name, t.name, port) for s, t, port in FLOWS if not allowed(found, s, t, port)]
+@BY_OVERLAY
+def test_every_flow_of_the_table_is_allowed(rendered: Rendered, overlay: str, flows: Flows) -> None:
+    found = policies(rendered, overlay)
+    refused = [(s.name, t.name, port) for s, t, port in flows if not allowed(found, s, t, port)]
     assert refused == []
 
 
-def test_no_other_flow_is_allowed(rendered: Callable[[str], Sequence[Object]]) -> None:
-    found = policies(rendered, "overlays/dev")
+@BY_OVERLAY
+def test_no_other_flow_is_allowed(rendered: Rendered, overlay: str, flows: Flows) -> None:
+    found = policies(rendered, overlay)
     beyond = [
         (source.name, target.name, port)
         for source in PARTIES
@@ -153,7 +181,7 @@ def test_no_other_flow_is_allowed(rendered: Callable[[str], Sequence[Object]]) -
         for port in PORTS
         if guarded(target)
         and (source.namespace == SYSTEM or target is not OUTSIDE)  # where others send to is not ours to say
-        and (source, target, port) not in FLOWS
+        and (source, target, port) not in flows
         and allowed(found, source, target, port)
     ]
     assert beyond == []
@@ -163,15 +191,9 @@ def test_without_the_policies_the_reading_allows_what_it_denies_with_them() -> N
     assert allowed((), CLIENT, POSTGRES, 5432)
 
 
-def test_prometheus_of_the_component_reaches_both_processes(rendered: Callable[[str], Sequence[Object]]) -> None:
-    found = policies(rendered, "dev+observability")
-    assert allowed(found, PROMETHEUS, OPERATOR, 8081)
-    assert allowed(found, PROMETHEUS, ACTIVATOR, 8081)
-    assert not allowed(found, PROMETHEUS, OPERATOR, 9443)
-
-
-def test_no_policy_is_there_in_vain(rendered: Callable[[str], Sequence[Object]]) -> None:
-    found = policies(rendered, "overlays/dev")
+@pytest.mark.parametrize("overlay", ["overlays/dev", "dev+observability"])
+def test_no_policy_is_there_in_vain(rendered: Rendered, overlay: str) -> None:
+    found = policies(rendered, overlay)
     everything = effect(found)
     idle = [each["metadata"]["name"] for each in found if effect([p for p in found if p is not each]) == everything]
     assert idle == []
