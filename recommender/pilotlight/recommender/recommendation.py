@@ -165,10 +165,13 @@ def _made(
 
 
 def _splits(constraints: Constraints) -> list[list[Split]]:
-    """By stages: over the fewest accelerators first, and where one stage is not enough over the most."""
-    sizes = (constraints.tensor_parallel,) if constraints.tensor_parallel else PARALLEL
-    numbers = (constraints.pipeline_parallel,) if constraints.pipeline_parallel else STAGES
-    return [[Split(size, stages) for size in (sizes if stages == 1 else sizes[::-1])] for stages in numbers]
+    """By stages: over the fewest accelerators first, and where one stage is not enough over the most.
+
+    Who gives one of both sizes has counted the accelerators, so the other is one where it is not given.
+    """
+    if constraints.tensor_parallel or constraints.pipeline_parallel:
+        return [[given(constraints)]]
+    return [[Split(size, stages) for size in (PARALLEL if stages == 1 else PARALLEL[::-1])] for stages in STAGES]
 
 
 def _candidates(
@@ -232,7 +235,7 @@ def _advised(
     """With an accelerator on which it would do."""
     if not isinstance(error, SloUnreachable | DoesNotFit):
         return error
-    free = replace(constraints, tensor_parallel=None)
+    free = replace(constraints, tensor_parallel=None, pipeline_parallel=None)
     working = [made for made in compare(facts, others, slo, workload, free) if isinstance(made, Recommendation)]
     if not working:
         return error

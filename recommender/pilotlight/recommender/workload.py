@@ -100,6 +100,7 @@ class Constraints:
 
     tensor_parallel: int | None = None
     pipeline_parallel: int | None = None
+    """One where only the other is given: their product is the accelerators of a replica."""
     dtype: str = "auto"
     kv_dtype: str = "auto"
     """Another than `auto` changes answers: the recommendation then says which check has to pass."""
