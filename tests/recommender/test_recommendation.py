@@ -450,3 +450,38 @@ def test_recommending_imports_no_engine() -> None:
     )
 
     subprocess.run([sys.executable, "-Ic", script], check=True)
+
+
+tokens = st.lists(st.integers(1, 200_000), min_size=1, max_size=5).map(sorted)
+lengths = tokens.map(
+    lambda found: Lengths(tuple(((index + 1) / len(found), count) for index, count in enumerate(found)))
+)
+
+
+@given(
+    facts=st.sampled_from([LLAMA, LARGE, SMALL, EMBEDDER]),
+    accelerator=st.sampled_from([*builtin().entries, HOST]),
+    slo=st.builds(Slo, st.none() | st.floats(1e-6, 1e3), st.none() | st.floats(1e-6, 1e3)),
+    workload=st.builds(Workload, lengths, lengths, rate=st.none() | st.floats(1e-3, 1e4)),
+    constraints=st.builds(
+        Constraints,
+        context=st.none() | st.integers(1, 200_000),
+        max_num_seqs=st.none() | st.integers(1, 2000),
+        step_tokens=st.none() | st.integers(16, 16384),
+        utilization=st.none() | st.floats(0.01, 1.0),
+    ),
+)
+def test_whatever_is_asked_for_fits_or_is_refused(
+    facts: ModelFacts, accelerator: Accelerator, slo: Slo, workload: Workload, constraints: Constraints
+) -> None:
+    (made,) = compare(facts, [accelerator], slo, workload, constraints)
+    if isinstance(made, Refusal):
+        assert str(made.error)
+        return
+    plan = made.plan
+
+    assert 1 <= made.number("concurrency") <= made.number("max_num_seqs")
+    assert made.number("max_num_seqs") <= made.number("max_num_batched_tokens")
+    assert plan.total_bytes <= plan.limit_bytes <= accelerator.memory_bytes
+    assert plan.pool.request_bytes(plan.context) <= made.number("kv_cache_memory_bytes") <= plan.cache_bytes
+    assert made.number("requests_per_second") > 0
