@@ -1,11 +1,14 @@
-"""The log of a pod, from a server that speaks HTTP as the API server does."""
+"""The log of a pod, from a server that speaks HTTPS as the API server does."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +16,8 @@ from kubernetes import client
 
 from pilotlight.platform.kubernetes.api import Api
 from pilotlight.platform.kubernetes.cluster import KubernetesCluster, PodSettings
+from pilotlight.platform.link.certificates import CA_CERTIFICATE, CERTIFICATE, KEY, Role, authority, files, issue
+from pilotlight.platform.link.tls import store
 
 if TYPE_CHECKING:
     from tests.platform.kubernetes.conftest import Holder
@@ -29,9 +34,13 @@ Until = Callable[[Callable[[], bool], str], None]
 
 
 class Server:
-    """Answers one request with a log of two lines; what comes after them is up to the test."""
+    """Answers one request over TLS with a log of two lines; what comes after them is up to the test."""
 
-    def __init__(self, status: bytes = b"200 OK") -> None:
+    def __init__(self, folder: Path, status: bytes = b"200 OK") -> None:
+        now = datetime.now(UTC)
+        ca = authority(now)
+        store(folder, files(ca, issue(ca, Role.OPERATOR, ["127.0.0.1"], now)))
+        self._folder = folder
         self._status = status
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.ends, self.left = threading.Event(), threading.Event()
@@ -40,7 +49,9 @@ class Server:
 
     @property
     def api(self) -> Api:
-        return Api(client.ApiClient(client.Configuration(host=f"http://127.0.0.1:{self._listener.getsockname()[1]}")))
+        settings = client.Configuration(host=f"https://127.0.0.1:{self._listener.getsockname()[1]}")
+        settings.ssl_ca_cert = str(self._folder / CA_CERTIFICATE)
+        return Api(client.ApiClient(settings))
 
     def close(self) -> None:
         self.ends.set()
@@ -48,20 +59,30 @@ class Server:
         self.thread.join(20)
 
     def _serve(self) -> None:
-        connection, _ = self._listener.accept()
-        with connection:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._folder / CERTIFICATE, self._folder / KEY)
+        plain, _ = self._listener.accept()
+        with context.wrap_socket(plain, server_side=True) as connection:
             connection.recv(65536)
             connection.sendall(b"HTTP/1.1 %b\r\nTransfer-Encoding: chunked\r\n\r\n8\r\none\ntwo\n\r\n" % self._status)
             connection.settimeout(20)
             if self.ends.is_set():
                 connection.sendall(b"0\r\n\r\n")
-            elif connection.recv(1) == b"":
+            elif _has_ended(connection):
                 self.left.set()
 
 
+def _has_ended(connection: ssl.SSLSocket) -> bool:
+    """Waits for it: with TLS's own word, or without."""
+    try:
+        return connection.recv(1) == b""
+    except (ssl.SSLError, ConnectionError):
+        return True
+
+
 @pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
     yield made
     made.close()
 
@@ -113,8 +134,8 @@ async def test_a_reader_that_leaves_ends_thread_and_connection_while_the_log_say
     await asyncio.to_thread(until, lambda: not waiting(), "the thread's end")
 
 
-async def test_what_the_api_server_says_instead_of_a_log_is_told(follow: Any) -> None:
-    server = Server(b"400 Bad Request")
+async def test_what_the_api_server_says_instead_of_a_log_is_told(follow: Any, tmp_path: Path) -> None:
+    server = Server(tmp_path, b"400 Bad Request")
     server.ends.set()
     assert [line async for line in follow(server, False)] == [b"the log cannot be read: one\ntwo\n\n"]
     server.close()
