@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 
 from pilotlight.recommender._bounds import HEADROOM, Bound, interval
-from pilotlight.recommender._figures import ANSWER_SHARE
 from pilotlight.recommender.performance import Performance
 from pilotlight.recommender.placing import TAIL
 from pilotlight.recommender.sketches import RequestLengths, Sketch
@@ -28,6 +27,8 @@ BUSY = 0.7
 """Of the limit, what must have been in flight before a higher one is proposed: nobody else asks for it."""
 FARTHEST = 2.0
 """No limit is proposed that is higher by more than this factor: so far the curve was never measured."""
+ANSWER_SHARE = 0.99
+"""Of answers, that a default length does not cut off; as recommendations have it."""
 LONGER = 1.25
 """Room of a proposed context above the tail of the requests."""
 _ROUND = 64
@@ -72,8 +73,8 @@ class Proposal:
 
 
 def propose(now: Settings, evidence: Evidence, slo: Slo) -> tuple[Proposal, ...]:
-    """Every setting that should be another; empty: all are right as far as is known."""
-    found = (_batch(now, evidence, slo), _context(now, evidence.lengths), _answer(now, evidence.lengths))
+    """Every setting that should be another, by name; empty: all are right as far as is known."""
+    found = (_context(now, evidence.lengths), _batch(now, evidence, slo), _answer(now, evidence.lengths))
     return tuple(proposal for proposal in found if proposal is not None)
 
 
@@ -133,8 +134,8 @@ def _context(now: Settings, lengths: RequestLengths) -> Proposal | None:
 
 def _answer(now: Settings, lengths: RequestLengths) -> Proposal | None:
     """A request without `max_tokens` may otherwise run to the end of the context."""
-    if lengths.answer.count < LEAST_REQUESTS:
-        return None
+    if lengths.answer.count < LEAST_REQUESTS or not lengths.answer.buckets:
+        return None  # too few, or embeddings
     low, tokens, high = (max(1, math.ceil(found)) for found in _quantile(lengths.answer, ANSWER_SHARE))
     limit = now.max_tokens or now.max_model_len
     if high * THRESHOLD >= limit and not low > limit * THRESHOLD:
