@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pilotlight.recommender import _figures
 from pilotlight.recommender._batch import choose, load_of
-from pilotlight.recommender._figures import Choice, Figure
+from pilotlight.recommender._capacity import capacity, notes
+from pilotlight.recommender._choice import Choice, Figure, rounded
+from pilotlight.recommender._settings import checks, options, settings
 from pilotlight.recommender.accelerators import Accelerator
 from pilotlight.recommender.errors import DoesNotFit, OptionRefused, RecommenderError, SloUnreachable
 from pilotlight.recommender.facts import ModelFacts
@@ -194,7 +195,7 @@ def _candidates(
 def _choice(placed: Placed, performance: Performance, slo: Slo, constraints: Constraints) -> Choice:
     load = load_of(placed, performance)
     batch = choose(placed, load, slo)
-    hard = constraints.max_num_seqs or _figures.rounded(batch, placed)
+    hard = constraints.max_num_seqs or rounded(batch, placed)
     final = place(
         placed.facts,
         placed.accelerator,
@@ -247,7 +248,7 @@ def _advised(
 
 
 def _recommendation(made: Choice, constraints: Constraints, starts: Sequence[Mapping[str, float]]) -> Recommendation:
-    figures = {figure.name: figure for figure in _figures.figures(made, starts)}
+    figures = {figure.name: figure for figure in (*settings(made), *capacity(made, starts))}
     return Recommendation(
         accelerator=made.placed.accelerator,
         slo=made.slo,
@@ -256,7 +257,7 @@ def _recommendation(made: Choice, constraints: Constraints, starts: Sequence[Map
         performance=made.load.performance,
         plan=made.placed.plan,
         figures=figures,
-        options=_figures.options(figures, made),
-        checks=tuple(_figures.checks(made)),
-        notes=tuple(_figures.notes(made)),
+        options=options(figures, made),
+        checks=tuple(checks(made)),
+        notes=tuple(notes(made)),
     )

@@ -1,81 +1,24 @@
-"""The figures of a recommendation: one function for each, with its formula, its inputs and its interval."""
+"""What an engine is told: one figure for each setting, with its formula and its inputs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 
 from pilotlight.recommender import roofline
-from pilotlight.recommender._batch import PROMPT_SHARE, Batch, Load
+from pilotlight.recommender._choice import Choice, Figure
 from pilotlight.recommender._cpu import NO_CACHE_BYTES
 from pilotlight.recommender._units import human
-from pilotlight.recommender.curve import Estimate
-from pilotlight.recommender.eta import start_eta
 from pilotlight.recommender.lengths import needed_bytes
 from pilotlight.recommender.memory import engine_width, step_tokens
-from pilotlight.recommender.placing import TAIL, Placed
-from pilotlight.recommender.workload import Constraints, Slo
+from pilotlight.recommender.placing import TAIL
 
-UTILISATION = 0.8
-"""Share of a replica's capacity that is planned with: the rest takes up what arrivals vary."""
 ANSWER_SHARE = 0.99
 """Share of answers that a default `max_tokens` does not cut off."""
 _LEAST_STEP = 256  # tokens: below, steps are too short to be worth their fixed costs
-_ROUND = 8  # sequences: engines capture graphs for multiples of it
-_HOUR, _MILLION = 3600, 1_000_000
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One number, or one word, that is recommended or expected."""
-
-    name: str
-    value: float | int | str
-    unit: str
-    reason: str
-    inputs: Mapping[str, object] = field(default_factory=dict)
-    """What it came from, by name."""
-    low: float | None = None
-    """Lower end of the 95 % interval; None: it is exact, or a choice."""
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A placed model and how many requests it runs at once."""
-
-    placed: Placed
-    load: Load
-    batch: Batch
-    hard: int
-    """`max_num_seqs`."""
-    slo: Slo
-    constraints: Constraints
-
-    @property
-    def per_accelerator(self) -> float:
-        """Tokens per second."""
-        return self.load.throughput(self.batch.chosen).value / self.placed.accelerators
-
-    @property
-    def embeds(self) -> bool:
-        return self.constraints.task == "embed"
-
-    @property
-    def answer(self) -> float:
-        """Tokens that are generated for a request; an embedder's vector counts as one."""
-        return self.placed.setup.answer
-
-
-def rounded(batch: Batch, placed: Placed) -> int:
-    """The engine's own limit: what the cap may grow to as latencies turn out better, in steps of eight."""
-    most = max(1, placed.plan.sequences)
-    hopeful = -(-batch.hopeful // _ROUND) * _ROUND if batch.hopeful > _ROUND else batch.hopeful
-    return max(batch.chosen, min(most, hopeful))
-
-
-def figures(choice: Choice, starts: Sequence[Mapping[str, float]]) -> Iterator[Figure]:
+def settings(choice: Choice) -> Iterator[Figure]:
     """All that apply."""
     yield from _parallel(choice)
     yield _context(choice)
@@ -84,15 +27,6 @@ def figures(choice: Choice, starts: Sequence[Mapping[str, float]]) -> Iterator[F
     yield from _memory(choice)
     if not choice.embeds and choice.placed.workload.answer.distributed:
         yield _answer_limit(choice)
-    yield _concurrency(choice)
-    yield _target(choice)
-    yield from _latencies(choice)
-    yield from _rates(choice)
-    if choice.placed.workload.rate is not None:
-        yield _replicas(choice, choice.placed.workload.rate)
-    if choice.placed.accelerator.price is not None:
-        yield _cost(choice, choice.placed.accelerator.price)
-    yield _start(choice, starts)
 
 
 def options(told: Mapping[str, Figure], choice: Choice) -> dict[str, object]:
@@ -127,18 +61,6 @@ def checks(choice: Choice) -> Iterator[str]:
             f"dtype {choice.constraints.dtype} is narrower than the stored {choice.placed.facts.dtype}: greedy answers"
             f" have to agree with those of dtype {choice.placed.facts.dtype}, or the task score has to be as high"
         )
-
-
-def notes(choice: Choice) -> Iterator[str]:
-    """What was guessed."""
-    yield from choice.placed.facts.estimates
-    workload, performance = choice.placed.workload, choice.load.performance
-    if not workload.distributed:
-        yield "lengths: only a usual length is known, so the longest request and answer are not bounded by it"
-    if not performance.itl.measured:
-        yield "latencies: nothing was measured, so they are the roofline's, and may be off by two times either way"
-    elif choice.batch.safe == 1 and choice.batch.likely > 1:
-        yield "latencies: their intervals are wide enough that only one request at once is sure to keep the bounds"
 
 
 def _parallel(choice: Choice) -> Iterator[Figure]:
@@ -241,80 +163,3 @@ def _answer_limit(choice: Choice) -> Figure:
     tokens = min(choice.placed.plan.context, math.ceil(lengths.at(ANSWER_SHARE)))
     reason = f"{ANSWER_SHARE:.0%} of answers are no longer; a request may ask for more"
     return Figure("max_tokens", tokens, "tokens", reason, {"median": lengths.at(0.5)})
-
-
-def _concurrency(choice: Choice) -> Figure:
-    batch, performance = choice.batch, choice.load.performance
-    value = min(choice.hard, batch.chosen)
-    if performance.itl.measured:
-        reason = f"the bounds hold at the upper ends of the latencies' intervals; {batch.because}"
-    else:
-        reason = f"the bounds hold at the expected latencies; {batch.because}"
-    inputs = {"slo": str(choice.slo), "measurements": performance.itl.measured, "safe": batch.safe}
-    low, high = sorted((min(batch.safe, value), max(batch.hopeful, value)))
-    return Figure("concurrency", value, "requests", reason, inputs, low, high)
-
-
-def _target(choice: Choice) -> Figure:
-    value = min(choice.hard, choice.batch.chosen)
-    reason = f"{UTILISATION:.0%} of the requests in flight, so that bursts find room while a replica starts"
-    return Figure("target", max(1.0, UTILISATION * value), "requests", reason, {"concurrency": value})
-
-
-def _latencies(choice: Choice) -> Iterator[Figure]:
-    batch, load = choice.batch.chosen, choice.load
-    inputs = {"concurrency": batch, "measurements": load.performance.itl.measured}
-    if not choice.embeds:
-        yield _estimated("itl", load.itl(batch), "s", f"at {batch} requests in flight", inputs)
-    reason = f"at {batch} requests in flight, for a prompt of {load.longest:.0f} tokens"
-    if choice.placed.workload.prompt.distributed:
-        reason += f": {PROMPT_SHARE:.0%} are no longer"
-    yield _estimated("ttft", load.ttft(batch), "s", reason, {**inputs, "prompt_tokens": load.longest})
-
-
-def _rates(choice: Choice) -> Iterator[Figure]:
-    batch, rate = choice.batch.chosen, choice.load.throughput(choice.batch.chosen)
-    inputs = {"concurrency": batch, "answer_tokens": choice.answer, "prompt_tokens": choice.load.prompt}
-    each = choice.load.prompt if choice.embeds else 1.0
-    what = "prompt tokens of all requests" if choice.embeds else "generated by all requests together"
-    yield _estimated("tokens_per_second", _times(rate, each), "tokens/s", what, inputs)
-    reason = "requests in flight by the seconds of one (Little's law)"
-    yield _estimated("requests_per_second", _times(rate, 1 / choice.answer), "requests/s", reason, inputs)
-
-
-def _replicas(choice: Choice, wanted: float) -> Figure:
-    rate = choice.load.throughput(choice.batch.chosen)
-    each = _times(rate, UTILISATION / choice.answer)
-    reason = f"ceil({wanted:g} requests/s / ({UTILISATION:.0%} of what one serves))"
-    counts = [math.ceil(wanted / side) for side in (each.value, each.high, each.low)]
-    inputs = {"rate": wanted, "requests_per_second": each.value / UTILISATION}
-    return Figure("replicas", max(1, counts[0]), "replicas", reason, inputs, max(1, counts[1]), max(1, counts[2]))
-
-
-def _cost(choice: Choice, price: float) -> Figure:
-    """A price is per accelerator, and the time of all of a replica's is paid."""
-    accelerator = choice.placed.accelerator
-    rate = choice.load.throughput(choice.batch.chosen)
-    each = choice.load.prompt if choice.embeds else 1.0
-    sums = [
-        price * choice.placed.accelerators / _HOUR * _MILLION / (side * each)
-        for side in (rate.value, rate.high, rate.low)
-    ]
-    inputs = {"price": price, "source": accelerator.price_source, "accelerators": choice.placed.accelerators}
-    reason = f"{price:g} US$ per hour and accelerator, all of it busy"
-    return Figure("cost_per_million_tokens", sums[0], "US$", reason, inputs, sums[1], sums[2])
-
-
-def _start(choice: Choice, starts: Sequence[Mapping[str, float]]) -> Figure:
-    phases = start_eta(starts, choice.placed.facts.weight_bytes)
-    seen = len(starts)
-    reason = f"medians of the last {seen} starts" if seen else "usual times, and the weights by a store's usual rate"
-    return Figure("start_seconds", sum(phases.values()), "s", reason, phases)
-
-
-def _estimated(name: str, estimate: Estimate, unit: str, reason: str, inputs: Mapping[str, object]) -> Figure:
-    return Figure(name, estimate.value, unit, reason, inputs, estimate.low, estimate.high)
-
-
-def _times(estimate: Estimate, factor: float) -> Estimate:
-    return Estimate(estimate.value * factor, estimate.low * factor, estimate.high * factor)
