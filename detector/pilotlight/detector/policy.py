@@ -1,45 +1,73 @@
 """How many replicas a revision should have: one pure function, with the reason.
 
 Guard-rails, in the order in which they bind:
-1. unknown demand never shrinks anything;
+1. unknown demand never shrinks anything; counts that cannot be true are unknown;
 2. while starts are backing off after crashes, nothing is added to what is alive;
-3. work in hand (queued or in flight) means at least one replica;
-4. fewer replicas only after demand stayed lower for `shrink_seconds`, and then no fewer than that time's peak;
-5. zero only after `keep_alive_seconds` without any work, counted from when there was something to idle: a start under
-   way is finished, since whoever was refused because of it has been told when to come back;
-6. the answer lies between minimum and maximum.
+3. the answer lies between minimum and maximum;
+4. work in hand (queued or in flight) means at least one replica;
+5. no more replicas come or go than the rate of change allows;
+6. a verdict of trouble adds one and lets none go, as long as its credit lasts: `trouble`;
+7. fewer replicas only after demand stayed lower for `shrink_seconds`, and then no fewer than that time's peak;
+8. zero only after `keep_alive_seconds` without any work, counted from when there was something to idle: a start under
+   way is finished, since whoever was refused because of it has been told when to come back.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil
+from math import ceil, sqrt
 
-from pilotlight.detector.values import BackOff, Decision, Limits, Load, Reason, State
+from pilotlight.detector import pacing, trouble
+from pilotlight.detector.record import inputs
+from pilotlight.detector.values import BackOff, Decision, Health, Limits, Load, Reason, State
 
 
-def decide(state: State, load: Load | None, limits: Limits, now: float) -> Decision:
-    """The number of replicas for the next tick; `load` is None when it is not known."""
-    desired, reason, sentence, after = _wanted(state, load, limits, now)
+def decide(state: State, load: Load | None, limits: Limits, now: float, health: Health | None = None) -> Decision:
+    """The number of replicas for the next tick.
+
+    Args:
+        state: From the decision before, with what was observed since.
+        load: None: it is not known.
+        limits: The function's.
+        now: Unix time.
+        health: The detector's verdict; None: there is none.
+    """
+    load = load if load and load.known else None
+    demand, reason, sentence, after = _wanted(state, load, limits, now)
+    credit = trouble.credit(state, limits, now)
+    raised = 0
+    if load is None:  # what a verdict has raised is not let go on unknown metrics either
+        raised = max(0, min(state.desired, limits.maximum) - demand)
+    elif health is not None:
+        raised, because, told = trouble.added(state, demand, limits, health, credit)
+        reason, sentence = (because, told) if raised else (reason, sentence)
+    desired, allowed = demand + raised, pacing.changes(state, limits, now)
+    if (paced := _paced(state, load, desired, limits, allowed)) != desired:
+        sentence = f"{sentence}; {limits.changes_per_minute:g} changes a minute allow {paced} for now"
+        desired, reason = paced, Reason.RATE
     wait = state.back_off.wait(now)
     if wait and desired > state.alive:
         desired, reason = state.alive, Reason.BACK_OFF
         sentence = f"{_crashes(state.back_off)}; the next start is due in {wait:.1f} s"
-    inputs = _inputs(state, load, limits, now)
-    return Decision(desired, reason, sentence, inputs, replace(after, desired=desired))
+    if allowed is not None:
+        allowed -= abs(desired - state.desired)
+    raised = min(raised, max(0, desired - demand))
+    after = replace(after, desired=desired, decided_at=now, raised=raised, credit=credit, changes=allowed)
+    return Decision(desired, reason, sentence, inputs(state, load, limits, now, health), after)
 
 
 def needed(load: Load, limits: Limits) -> int:
-    """Replicas that the work in hand fills, before any limit."""
-    return ceil((load.queued + load.in_flight) / (limits.slots * limits.target))
+    """Replicas that the work in hand fills, with its headroom, before any limit."""
+    work = load.queued + load.in_flight
+    return ceil((work + limits.headroom * sqrt(work)) / (limits.slots * limits.target))
 
 
 def _wanted(state: State, load: Load | None, limits: Limits, now: float) -> tuple[int, Reason, str, State]:
-    current = _clip(state.desired, limits)
+    """What demand alone asks for, within the limits."""
+    asked = state.desired - state.raised
+    current = _clip(asked, limits)
     if load is None:
-        kept = (
-            "nothing changes" if current == state.desired else f"the bounds {limits.minimum} to {limits.maximum} hold"
-        )
+        kept = "nothing changes" if current == asked else f"the bounds {limits.minimum} to {limits.maximum} hold"
         return current, Reason.UNKNOWN, f"demand is not known; {kept}", _all_needed(state)
     work = load.queued + load.in_flight
     want = _clip(needed(load, limits), limits)
@@ -72,13 +100,27 @@ def _shrink(state: State, limits: Limits, now: float, current: int, want: int) -
     since = now if state.surplus_since is None else state.surplus_since
     peak = want if state.surplus_since is None else max(want, state.surplus_peak)
     after = replace(state, surplus_since=since, surplus_peak=peak)
-    waited = now - since
-    if waited < limits.shrink_seconds:
-        sentence = f"{want} would do, for {waited:.0f} s of the {limits.shrink_seconds:g} s that a shrink waits"
+    waited, patience = now - since, patience_seconds(limits)
+    if waited < patience:
+        sentence = f"{want} would do, for {waited:.0f} s of the {patience:g} s that a shrink waits"
         return current, Reason.SHRINK_WAIT, sentence, after
     target = min(current, _clip(peak, limits))
     sentence = f"no more than {target} were needed for {waited:.0f} s"
     return target, Reason.SHRINK, sentence, _all_needed(state)
+
+
+def patience_seconds(limits: Limits) -> float:
+    """How long demand must have stayed lower: what a replica needs to come back is not gained by letting it go."""
+    return max(limits.shrink_seconds, limits.lead_seconds)
+
+
+def _paced(state: State, load: Load | None, wanted: int, limits: Limits, allowed: float | None) -> int:
+    """The bounds, and one replica for work in hand, wait for nothing."""
+    if allowed is None:
+        return wanted
+    working = load is not None and load.queued + load.in_flight > 0
+    least = min(limits.maximum, max(limits.minimum, int(working)))
+    return min(max(pacing.paced(state.desired, wanted, allowed), least), limits.maximum)
 
 
 def _explain(work: int, want: int, load: Load, limits: Limits) -> tuple[Reason, str]:
@@ -106,29 +148,3 @@ def _clip(count: int, limits: Limits) -> int:
 
 def _all_needed(state: State) -> State:
     return replace(state, surplus_since=None, surplus_peak=0)
-
-
-def _inputs(state: State, load: Load | None, limits: Limits, now: float) -> dict[str, float | int | bool | None]:
-    """Everything that the decision rests on, so that it can be replayed."""
-    return {
-        "queued": load.queued if load else None,
-        "in_flight": load.in_flight if load else None,
-        "last_active": load.last_active if load else None,
-        "now": now,
-        "since": state.since,
-        "desired": state.desired,
-        "alive": state.alive,
-        "starting": state.starting,
-        "ready_at": state.ready_at,
-        "surplus_since": state.surplus_since,
-        "surplus_peak": state.surplus_peak,
-        "failures": state.back_off.failures,
-        "retry_at": state.back_off.retry_at,
-        "served": state.back_off.served,
-        "minimum": limits.minimum,
-        "maximum": limits.maximum,
-        "keep_alive_seconds": limits.keep_alive_seconds,
-        "slots": limits.slots,
-        "target": limits.target,
-        "shrink_seconds": limits.shrink_seconds,
-    }

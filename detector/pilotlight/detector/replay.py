@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pilotlight.detector.policy import decide
-from pilotlight.detector.values import BackOff, Decision, Limits, Load, State
+from pilotlight.detector.values import BackOff, Decision, Health, Limits, Load, State
 
 
 class ReplayError(ValueError):
@@ -14,31 +14,59 @@ class ReplayError(ValueError):
 
 def replay(inputs: Mapping[str, object]) -> Decision:
     """The decision that `Decision.inputs` led to. Raises ReplayError."""
-    state = State(
+    return decide(_state(inputs), _load(inputs), _limits(inputs), _float(inputs, "now"), _health(inputs))
+
+
+def _state(inputs: Mapping[str, object]) -> State:
+    return State(
         since=_float(inputs, "since"),
         desired=_int(inputs, "desired"),
         alive=_int(inputs, "alive"),
         starting=_int(inputs, "starting", 0),
         ready_at=_float(inputs, "ready_at", 0),
-        surplus_since=None if inputs.get("surplus_since") is None else _float(inputs, "surplus_since"),
+        surplus_since=_optional(inputs, "surplus_since"),
         surplus_peak=_int(inputs, "surplus_peak"),
         back_off=BackOff(_int(inputs, "failures"), _float(inputs, "retry_at"), served=bool(_int(inputs, "served", 0))),
+        decided_at=_optional(inputs, "decided_at"),
+        raised=_int(inputs, "raised", 0),
+        credit=_float(inputs, "credit", 0),
+        changes=_optional(inputs, "changes"),
     )
-    limits = Limits(
+
+
+def _limits(inputs: Mapping[str, object]) -> Limits:
+    return Limits(
         minimum=_int(inputs, "minimum"),
         maximum=_int(inputs, "maximum"),
         keep_alive_seconds=_float(inputs, "keep_alive_seconds"),
         slots=_int(inputs, "slots"),
         target=_float(inputs, "target"),
         shrink_seconds=_float(inputs, "shrink_seconds"),
+        headroom=_float(inputs, "headroom", 0),
+        lead_seconds=_float(inputs, "lead_seconds", 0),
+        changes_per_minute=_optional(inputs, "changes_per_minute"),
+        trouble_share=_float(inputs, "trouble_share", Limits.trouble_share),
     )
-    return decide(state, _load(inputs), limits, _float(inputs, "now"))
 
 
 def _load(inputs: Mapping[str, object]) -> Load | None:
     if inputs.get("queued") is None:
         return None
     return Load(_int(inputs, "queued"), _int(inputs, "in_flight"), _float(inputs, "last_active"))
+
+
+def _health(inputs: Mapping[str, object]) -> Health | None:
+    value = inputs.get("health")
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in list(Health):
+        raise ReplayError(f"input health: expected one of {', '.join(Health)}, found {value!r}")
+    return Health(value)
+
+
+def _optional(inputs: Mapping[str, object], name: str) -> float | None:
+    """None: it was not there, or not recorded yet."""
+    return None if inputs.get(name) is None else _float(inputs, name)
 
 
 def _float(inputs: Mapping[str, object], name: str, missing: float | None = None) -> float:

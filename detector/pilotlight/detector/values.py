@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -23,6 +24,23 @@ class Reason(StrEnum):
     SHRINK = "shrink"
     UNKNOWN = "unknown"
     BACK_OFF = "back_off"
+    OVERLOAD = "overload"
+    DEGRADED = "degraded"
+    VETO = "veto"
+    RATE = "rate"
+
+
+class Health(StrEnum):
+    """What the detector says of a revision's last windows."""
+
+    NORMAL = "normal"
+    OVERLOAD = "overload"
+    UNDERLOAD = "underload"
+    DEGRADED = "degraded"
+
+    @property
+    def trouble(self) -> bool:
+        return self in (Health.OVERLOAD, Health.DEGRADED)
 
 
 @dataclass(frozen=True)
@@ -39,12 +57,25 @@ class Limits:
     """Share of the slots to fill before another replica is asked for, 0 < target <= 1."""
     shrink_seconds: float = 60.0
     """Demand must have stayed lower for so long before a replica is taken away."""
+    headroom: float = 0.0
+    """Room for chance, in standard deviations of the work in hand: w requests get the room of w + headroom * sqrt(w),
+    as square-root staffing has it (Halfin and Whitt 1981) for arrivals that come independently."""
+    lead_seconds: float = 0.0
+    """What a cold start is expected to take. A replica that would be missed sooner than it can be back is not taken."""
+    changes_per_minute: float | None = None
+    """Replicas that may come or go in a minute, and at once after a quiet minute; None: any number."""
+    trouble_share: float = 0.1
+    """What verdicts of trouble may cost, as a share of the replica-seconds that demand alone asks for."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.minimum <= self.maximum:
             raise ValueError(f"0 <= minimum <= maximum does not hold: {self.minimum}, {self.maximum}")
         if self.slots < 1 or not 0 < self.target <= 1:
             raise ValueError(f"slots >= 1 and 0 < target <= 1 expected: {self.slots}, {self.target}")
+        if not (self.headroom >= 0 and self.lead_seconds >= 0 and self.trouble_share >= 0):
+            raise ValueError("headroom, lead_seconds and trouble_share are no numbers of at least 0")
+        if self.changes_per_minute is not None and not self.changes_per_minute > 0:
+            raise ValueError(f"changes_per_minute > 0 expected: {self.changes_per_minute}")
 
 
 @dataclass(frozen=True)
@@ -55,6 +86,11 @@ class Load:
     in_flight: int
     last_active: float
     """Unix time of the last arrival or end of a request; 0: never seen."""
+
+    @property
+    def known(self) -> bool:
+        """Whether it can be true: metrics that were reset or torn can give anything."""
+        return self.queued >= 0 and self.in_flight >= 0 and math.isfinite(self.queued + self.in_flight)
 
 
 @dataclass(frozen=True)
@@ -92,6 +128,18 @@ class State:
     surplus_peak: int = 0
     """Most replicas needed at any time since then."""
     back_off: BackOff = field(default_factory=BackOff)
+    decided_at: float | None = None
+    """Unix time of the last decision."""
+    raised: int = 0
+    """Replicas of `desired` that verdicts ask for and demand does not."""
+    credit: float = 0.0
+    """Replica-seconds that verdicts may still cost; below 0 is a debt."""
+    changes: float | None = None
+    """Replicas that may come or go now; None: as many as in a minute."""
+
+
+Inputs = Mapping[str, float | int | bool | str | None]
+"""Everything that a decision rests on, as JSON has it."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +149,6 @@ class Decision:
     desired: int
     reason: Reason
     sentence: str
-    inputs: Mapping[str, float | int | bool | None]
+    inputs: Inputs
     state: State
     """The state for the next tick."""
