@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +16,7 @@ from pilotlight.platform.kubernetes.errors import UnreachableError
 from pilotlight.platform.kubernetes.kinds import FUNCTION, KNATIVE_SERVICE, SECRET, SERVICE_ACCOUNT, Key, key_of
 from pilotlight.platform.kubernetes.knative.service import Timeouts
 from pilotlight.platform.kubernetes.objects import FINALIZER, FunctionObjects, ObjectSettings
-from pilotlight.platform.values import Function, Policy, Revision, Template
+from pilotlight.platform.values import Function, Policy, Revision
 
 if TYPE_CHECKING:
     from tests.platform.kubernetes.conftest import Holder, ScriptedApi
@@ -43,15 +45,18 @@ class Stage:
         return self.objects
 
     def current(self, function: FunctionId) -> tuple[Function, Revision] | None:
-        template = Template(**{**vars(TEMPLATE), "pod": self.pod})
-        revision = Revision(CHAT, f"chat-{self.number:05}", self.number, 0.0, "engine-key", template)
+        revision = self.revision(function, f"chat-{self.number:05}")
         found = Function(CHAT, {}, Policy(), revision.name, 0.0, 0.0)
         return (found, revision) if self.known and function == CHAT else None
+
+    def revision(self, function: FunctionId, name: str) -> Revision:
+        template = replace(TEMPLATE, pod=self.pod)
+        return Revision(function, name, int(name[-5:]), 0.0, f"key-of-{name}", template)
 
     def reconcile(self, catch_up: bool = True) -> list[tuple[str, str, str]]:
         """The calls of one look; `catch_up`: the mirror sees what was written."""
         self.api.calls.clear()
-        self.objects.reconcile({key_of(found): found for found in self.api.made(FUNCTION)}, self.current)
+        self.objects.reconcile({key_of(found): found for found in self.api.made(FUNCTION)}, self.current, self.revision)
         calls = list(self.api.calls)
         if catch_up:
             ours = [found for found in self.api.made(KNATIVE_SERVICE) if found["metadata"].get("labels")]
@@ -133,24 +138,34 @@ def pod(namespace: str, name: str) -> dict[str, Any]:
     return {"metadata": metadata, "status": {}}
 
 
-def waiting(uid: str, name: str) -> dict[str, Any]:
+def waiting(uid: str, revision: str, secret: str) -> dict[str, Any]:
     """A pod that a Secret keeps from starting, as Kubernetes tells it."""
-    waits = {"reason": "CreateContainerConfigError", "message": f'secret "{name}" not found'}
-    return {**pod("team-a", uid), "status": {"containerStatuses": [{"name": "user", "state": {"waiting": waits}}]}}
+    made = pod("team-a", uid)
+    made["metadata"]["labels"]["serving.knative.dev/revision"] = revision
+    waits = {"reason": "CreateContainerConfigError", "message": f'secret "{secret}" not found'}
+    return {**made, "status": {"containerStatuses": [{"name": "user", "state": {"waiting": waits}}]}}
 
 
-def test_a_secret_that_is_gone_is_written_again_once_a_pod_lacks_it(stage: Stage) -> None:
-    stage.reconcile()
-    stage.api.delete(SECRET, "team-a", "chat-00001-pilotlight")
-    assert stage.reconcile() == []
+@pytest.mark.parametrize("revision", ["chat-00001", "chat-00002"], ids=["an older revision", "the newest one"])
+def test_a_secret_that_is_gone_is_written_again_once_a_pod_lacks_it(stage: Stage, revision: str) -> None:
+    def written() -> list[str]:
+        return [name for _, plural, name in stage.reconcile() if plural == "secrets"]
+
+    for stage.number in (1, 2):
+        stage.reconcile()
+    secret = f"{revision}-pilotlight"
+    stage.api.delete(SECRET, "team-a", secret)
+    assert written() == []
 
     for uid in ("pod-1", "pod-2"):
-        stage.pods.put(waiting(uid, "chat-00001-pilotlight"))
-        assert stage.reconcile() == [("apply", "secrets", "chat-00001-pilotlight")]
-        assert stage.reconcile() == [], "it takes Kubernetes a while to try again"
+        stage.pods.put(waiting(uid, revision, secret))
+        assert written() == [secret]
+        assert written() == [], "it takes Kubernetes a while to try again"
+    values = {each["metadata"]["name"]: each["data"] for each in stage.api.made(SECRET)}
+    assert b64decode(values[secret]["PILOTLIGHT_ENGINE_KEY"]).decode() == f"key-of-{revision}"
 
-    stage.pods.put(waiting("pod-3", "of-users"))
-    assert stage.reconcile() == []
+    stage.pods.put(waiting("pod-3", revision, "of-users"))
+    assert written() == []
 
 
 def test_a_service_is_changed_only_for_a_new_revision(stage: Stage) -> None:
@@ -238,7 +253,7 @@ def test_problems_of_what_is_gone_are_forgotten(stage: Stage) -> None:
     foreign_service(stage)
     stage.reconcile()
 
-    stage.objects.reconcile({}, stage.current)
+    stage.objects.reconcile({}, stage.current, stage.revision)
 
     assert stage.objects.problems == {}
 
@@ -247,6 +262,6 @@ def test_the_engine_key_is_in_the_secret_and_nowhere_else(stage: Stage) -> None:
     stage.reconcile()
 
     [service] = stage.api.made(KNATIVE_SERVICE)
-    assert "engine-key" not in str(service)
+    assert "key-of-chat-00001" not in str(service)
     [secret] = stage.api.made(SECRET)
     assert secret["metadata"]["ownerReferences"][0]["name"] == "chat"

@@ -215,7 +215,8 @@ class Leader:
 
     async def _write_objects(self) -> None:
         """Beside the above: neither a slow model store nor Knative's slow webhooks hold up the other."""
-        await asyncio.to_thread(self.objects.reconcile, self.mirrors.functions.objects, self._current)
+        revision = self._revision
+        await asyncio.to_thread(self.objects.reconcile, self.mirrors.functions.objects, self._current, revision)
         await asyncio.to_thread(self.ingresses.reconcile, self.mirrors.activators_ready() > 0)
 
     def _next_try(self) -> float:
@@ -226,6 +227,9 @@ class Leader:
         known = self.controller.known.functions.get(function)
         revision = self.controller.known.revisions.get((function, known.revision)) if known else None
         return (known, revision) if known and revision else None
+
+    def _revision(self, function: FunctionId, name: str) -> Revision | None:
+        return self.controller.known.revisions.get((function, name))
 
     def _problem(self, function: FunctionId, revisions: Collection[str]) -> str:
         return self.objects.problems.get(Key(*function)) or self.scaler.problem(function.namespace, revisions)

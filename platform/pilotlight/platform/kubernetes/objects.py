@@ -5,7 +5,7 @@ Level-triggered and blocking: each look compares what is there with what should 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -26,6 +26,7 @@ from pilotlight.platform.kubernetes.kinds import (
     annotations_of,
     labels_of,
 )
+from pilotlight.platform.kubernetes.knative.names import REVISION_LABEL
 from pilotlight.platform.kubernetes.knative.service import (
     S3_ANNOTATION,
     PodPlan,
@@ -71,26 +72,32 @@ class FunctionObjects:
         self._secrets: dict[tuple[str, str], frozenset[str]] = {}
         """(uid of the function, revision) of the Secrets that were written since this process leads, and which pods
         lacked them then. We may not read Secrets: that one is gone is told by a pod that cannot start."""
-        self._lacking: Mapping[Key, frozenset[str]] = {}
+        self._lacking: Mapping[Key, Mapping[str, frozenset[str]]] = {}
         self.problems: dict[Key, str] = {}
 
     def reconcile(
-        self, objects: Mapping[Key, Object], current: Callable[[FunctionId], tuple[Function, Revision] | None]
+        self,
+        objects: Mapping[Key, Object],
+        current: Callable[[FunctionId], tuple[Function, Revision] | None],
+        revision: Callable[[FunctionId, str], Revision | None],
     ) -> None:
-        """`current` gives a function and its revision; None: it has none yet."""
+        """`current` gives a function and its newest revision, None: it has none yet; `revision` gives any by name."""
         self._lacking = _lacking(self._pods.objects)
         with ThreadPoolExecutor(TOGETHER, thread_name_prefix="objects") as threads:
             known = (current(FunctionId(*key)) for key in objects)
-            list(threads.map(self._one, objects, objects.values(), known))
+            lacking = ([revision(FunctionId(*key), name) for name in self._lacking.get(key, ())] for key in objects)
+            list(threads.map(self._one, objects, objects.values(), known, lacking))
         for key in self.problems.keys() - objects.keys():
             del self.problems[key]
 
-    def _one(self, key: Key, found: Object, known: tuple[Function, Revision] | None) -> None:
+    def _one(
+        self, key: Key, found: Object, known: tuple[Function, Revision] | None, lacking: Iterable[Revision | None]
+    ) -> None:
         try:
             if "deletionTimestamp" in found["metadata"]:
                 self._take_down(key, found)
             else:
-                self._put_up(key, found, known)
+                self._put_up(key, found, known, lacking)
             self.problems.pop(key, None)
         except (ConflictError, NotFoundError) as error:
             log.info("object changed meanwhile; the next look sees it", function=str(key), error=error.message)
@@ -99,7 +106,9 @@ class FunctionObjects:
                 log.warning("objects could not be written", function=str(key), error=str(error))
             self.problems[key] = error.message
 
-    def _put_up(self, key: Key, found: Object, known: tuple[Function, Revision] | None) -> None:
+    def _put_up(
+        self, key: Key, found: Object, known: tuple[Function, Revision] | None, lacking: Iterable[Revision | None]
+    ) -> None:
         if FINALIZER not in (found["metadata"].get("finalizers") or ()):
             self._set_finalizers(key, found, [*(found["metadata"].get("finalizers") or ()), FINALIZER])
         if known is None:
@@ -107,6 +116,8 @@ class FunctionObjects:
         service = self._services.get(*key)
         plan = self._plan(found, *known, service)
         self._put_secret(plan)
+        for older in filter(None, lacking):
+            self._put_secret(self._plan(found, known[0], older, service))
         if service is None:
             self._create(knative_service(plan))
         elif labels_of(service).get(FUNCTION_LABEL) and (change := service_change(plan, service)):
@@ -130,7 +141,7 @@ class FunctionObjects:
 
     def _put_secret(self, plan: PodPlan) -> None:
         mark = (plan.owner["metadata"]["uid"], plan.revision.name)
-        lacking = self._lacking.get(Key(plan.revision.function.namespace, secret_name(plan.revision.name)), frozenset())
+        lacking = self._lacking.get(Key(*plan.revision.function), {}).get(plan.revision.name, frozenset())
         written = self._secrets.get(mark)
         if written is None or not lacking <= written:
             self._api.apply(SECRET, revision_secret(plan, self._settings.storage))
@@ -187,11 +198,13 @@ class FunctionObjects:
         self._api.patch(FUNCTION, *key, {"metadata": {"resourceVersion": version, "finalizers": finalizers}})
 
 
-def _lacking(pods: Mapping[Key, Object]) -> dict[Key, frozenset[str]]:
-    """By Secret: uids of the pods that cannot start because it is not there."""
-    found: dict[Key, frozenset[str]] = {}
+def _lacking(pods: Mapping[Key, Object]) -> Mapping[Key, Mapping[str, frozenset[str]]]:
+    """By function and revision: uids of the pods that cannot start because the revision's Secret is not there."""
+    found: dict[Key, dict[str, frozenset[str]]] = {}
     for key, pod in pods.items():
-        if name := missing_secret(pod):
-            secret = Key(key.namespace, name)
-            found[secret] = found.get(secret, frozenset()) | {pod["metadata"]["uid"]}
+        labels = labels_of(pod)
+        revision = labels.get(REVISION_LABEL, "")
+        if missing_secret(pod) == secret_name(revision):
+            of_function = found.setdefault(Key(key.namespace, labels[FUNCTION_LABEL]), {})
+            of_function[revision] = of_function.get(revision, frozenset()) | {pod["metadata"]["uid"]}
     return found
