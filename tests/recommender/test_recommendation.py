@@ -108,6 +108,15 @@ def test_the_bounds_hold_at_the_upper_ends_and_one_more_request_would_break_one(
     assert made.performance.itl_at(at_once + 1).high > 0.02
 
 
+def test_a_latency_that_was_not_measured_is_taken_at_its_value() -> None:
+    seen = [Observation(batch, CHAT.prompt.mean, 0.008 + 1e-4 * batch) for batch in (1, 8, 32, 128)]
+    slo = Slo(ttft=1.5)
+    made = recommend(LLAMA, H100, fitted(seen, setup_for(LLAMA, H100, CHAT)), slo, CHAT)
+    guessed = recommend(LLAMA, H100, None, slo, CHAT, Constraints(tensor_parallel=1))
+
+    assert made.number("concurrency") == guessed.number("concurrency")
+
+
 def test_the_first_token_is_bounded_for_long_prompts_that_come_among_usual_ones() -> None:
     made = recommend(LLAMA, H100, measured(), Slo(ttft=0.5), CHAT)
     usual = made.performance.ttft_at(CHAT.prompt.mean, made.number("concurrency")).value

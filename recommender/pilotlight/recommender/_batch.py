@@ -80,8 +80,7 @@ def choose(placed: Placed, load: Load, slo: Slo) -> Batch:
         because = _memory(placed, most) if useful == most else f"more bring less than {1 - ENOUGH:.0%} of throughput"
     safe, _ = _within(load, slo, useful, _high)
     hopeful, _ = _within(load, slo, useful, _low)
-    # Unmeasured, an interval is a factor of two either way: to keep its end would halve every recommendation.
-    chosen = safe if load.performance.itl.measured else likely
+    chosen, _ = _within(load, slo, useful, None)
     return Batch(safe, max(likely, chosen), max(hopeful, chosen), chosen, because)
 
 
@@ -97,11 +96,20 @@ def _check(placed: Placed, load: Load, slo: Slo) -> None:
             raise SloUnreachable(bound, wanted, alone.value, f"{placed.accelerators} x {placed.accelerator.name}")
 
 
-def _within(load: Load, slo: Slo, most: int, side: Side) -> tuple[int, str | None]:
-    """The largest number that keeps both bounds, at least 1, and which of them keeps it from being more."""
+def _within(load: Load, slo: Slo, most: int, side: Side | None) -> tuple[int, str | None]:
+    """The largest number that keeps both bounds, at least 1, and which of them keeps it from being more.
+
+    Without a side: the upper end of what was measured, and else the value: unmeasured, an interval is a factor of two
+    either way, and to keep its end would halve every recommendation.
+    """
     count, because = most, None
-    for name, bound, latency in (("ITL", slo.itl, load.itl), ("TTFT", slo.ttft, load.ttft)):
-        if bound is not None and (held := _largest(count, _keeps(latency, bound, side))) < count:
+    known = load.performance
+    for name, bound, latency, curve in (
+        ("ITL", slo.itl, load.itl, known.itl),
+        ("TTFT", slo.ttft, load.ttft, known.ttft),
+    ):
+        end = side or (_high if curve.measured else _value)
+        if bound is not None and (held := _largest(count, _keeps(latency, bound, end))) < count:
             count, because = held, f"one more would break the bound of {name}, {bound:g} s"
     return count, because
 

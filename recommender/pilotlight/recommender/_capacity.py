@@ -43,8 +43,8 @@ def notes(choice: Choice) -> Iterator[str]:
 def _concurrency(choice: Choice) -> Figure:
     batch, performance = choice.batch, choice.load.performance
     value = min(choice.hard, batch.chosen)
-    if performance.itl.measured:
-        reason = f"the bounds hold at the upper ends of the latencies' intervals; {batch.because}"
+    if performance.itl.measured or performance.ttft.measured:
+        reason = f"the bounds hold at the upper ends of the intervals of what was measured; {batch.because}"
     else:
         reason = f"the bounds hold at the expected latencies; {batch.because}"
     inputs = {"slo": str(choice.slo), "measurements": performance.itl.measured, "safe": batch.safe}
