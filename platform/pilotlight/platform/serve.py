@@ -27,6 +27,7 @@ from pilotlight.platform.control.specs import SpecSettings
 from pilotlight.platform.control.world import Room
 from pilotlight.platform.database.connection import Database
 from pilotlight.platform.database.functions import Functions
+from pilotlight.platform.database.recommendations import Recommendations
 from pilotlight.platform.database.records import Keys, Records
 from pilotlight.platform.database.replicas import Replicas
 from pilotlight.platform.database.usage import UsageRows
@@ -37,6 +38,7 @@ from pilotlight.platform.keys import Keyring
 from pilotlight.platform.ledger.ledger import ENDED, Ledger
 from pilotlight.platform.listening import doors, listen, server
 from pilotlight.platform.logging import log_to_stderr
+from pilotlight.platform.recommending.advising import Advisor
 from pilotlight.platform.settings import Settings, allowed_buckets, registry_address
 from pilotlight.platform.shelf import Shelf
 from pilotlight.platform.statefolder import StateFolder
@@ -93,6 +95,8 @@ class Platform:
             self.clock,
             LoopSettings(_room(machine), _spec_settings(settings, state), settings.max_held, settings.hold_seconds),
         )
+        self.recommendations = Recommendations(self.database)
+        self.advisor = Advisor(self.controller.follower, self.recommendations, self.stores.records, self.clock)
         self.machine = machine
         self.ending = False
 
@@ -113,6 +117,7 @@ class Platform:
             functions=self.stores.functions,
             replicas=self.stores.replicas,
             records=self.stores.records,
+            recommendations=self.recommendations,
             usage=self.usage,
             keyring=self.keyring,
             deployer=deployer,
@@ -132,7 +137,12 @@ class Platform:
         await self.activator.start()
         await self.controller.adopt()
         await self.controller.round()
-        return asyncio.create_task(self.controller.run(), name="control loop")
+        return asyncio.create_task(self._run(), name="control loop")
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.controller.run())
+            tasks.create_task(self.advisor.run())
 
     async def stop(self, loop: asyncio.Task[None]) -> None:
         """Streams finish for a while, then everything ends, the replicas too."""

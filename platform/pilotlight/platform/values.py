@@ -158,6 +158,25 @@ class DecisionRecord:
 
 
 @dataclass(frozen=True)
+class RecommendationRecord:
+    """A setting of a revision that should be another; applied by whoever declares the function."""
+
+    function: FunctionId
+    revision: str
+    option: str
+    """As the manifest's path below `spec`."""
+    at: float
+    """Unix time since which it is proposed as it is."""
+    now: int | None
+    """None: not set."""
+    proposed: int
+    low: int
+    """Of the 95 % interval of what would be best."""
+    high: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class AuditRecord:
     """Who changed what."""
 

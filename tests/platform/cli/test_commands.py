@@ -187,6 +187,11 @@ def test_every_kind_is_listed_as_a_table_as_json_and_as_yaml(kind: str, here: Cl
     assert "hash" not in rows[0]
 
 
+def test_without_recommendations_it_says_so(here: Cli) -> None:
+    assert here("get", "recommendations").err.strip() == "no recommendations"
+    assert json.loads(good(here("get", "recommendations", "--function", "chat", "--json"))) == []
+
+
 def test_replicas_and_decisions_can_be_of_one_function(here: Cli) -> None:
     good(here("call", "chat", "wake up"))
 

@@ -22,10 +22,18 @@ from pilotlight.platform.api.shapes import (
     ListQuery,
     LogQuery,
     NoQuery,
+    RecommendationOut,
     ReplicaOut,
     RevisionOut,
 )
-from pilotlight.platform.api.views import decision_out, ended_out, function_out, live_out, revision_out
+from pilotlight.platform.api.views import (
+    decision_out,
+    ended_out,
+    function_out,
+    live_out,
+    recommendation_out,
+    revision_out,
+)
 from pilotlight.platform.control.deploying import may_manage, refusal
 from pilotlight.platform.control.errors import ForbiddenError, MissingError
 from pilotlight.platform.manifest import Function as Manifest
@@ -116,6 +124,13 @@ class FunctionHandlers:
         found = await asyncio.to_thread(read, wanted, namespaces(call.caller), call.query.limit)
         seen = [record for record in found if sees(call.caller, record.function)]
         return Items[DecisionOut](items=tuple(map(decision_out, seen)))
+
+    async def recommendations(self, call: Call[ListQuery]) -> Items[RecommendationOut]:
+        wanted = parse_function(call.query.function) if call.query.function else None
+        read = self._services.recommendations.all
+        found = await asyncio.to_thread(read, wanted, namespaces(call.caller), call.query.limit)
+        seen = [record for record in found if sees(call.caller, record.function)]
+        return Items[RecommendationOut](items=tuple(map(recommendation_out, seen)))
 
     async def logs(self, call: Call[LogQuery]) -> Response:
         """Engines' logs can hold what callers sent, so they are for those who manage the function."""

@@ -12,6 +12,7 @@ from pilotlight.platform.control.deploying import Applied
 from pilotlight.platform.control.errors import MissingError, UnavailableError
 from pilotlight.platform.control.state import Known
 from pilotlight.platform.database.functions import Functions
+from pilotlight.platform.database.recommendations import Recommendations
 from pilotlight.platform.database.records import Records
 from pilotlight.platform.database.replicas import Replicas
 from pilotlight.platform.database.usage import UsageRows
@@ -48,6 +49,7 @@ class Services:
     functions: Functions
     replicas: Replicas
     records: Records
+    recommendations: Recommendations
     usage: UsageRows
     keyring: Keyring
     deployer: Deploys

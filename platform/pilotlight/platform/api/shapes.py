@@ -131,6 +131,25 @@ class DecisionOut(Shape):
     inputs: dict[str, Any]
 
 
+class RecommendationOut(Shape):
+    """A setting that should be another, by what replicas and requests have shown; a manifest applies it."""
+
+    namespace: str
+    function: str
+    revision: str
+    option: str
+    """As the manifest has it below `spec`."""
+    now: int | None
+    """None: not set."""
+    proposed: int
+    low: int
+    """Of the 95 % interval of what would be best."""
+    high: int
+    reason: str
+    at: float
+    """Unix time since which it is proposed."""
+
+
 class DescriptionOut(Shape):
     """All of one function."""
 

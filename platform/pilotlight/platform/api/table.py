@@ -22,6 +22,7 @@ from pilotlight.platform.api.shapes import (
     ListQuery,
     LogQuery,
     ModelOut,
+    RecommendationOut,
     ReplicaOut,
     RevisionOut,
     UsageOut,
@@ -81,6 +82,14 @@ def _functions(functions: FunctionHandlers) -> tuple[Operation, ...]:
             "List scaling decisions, newest first",
             query=ListQuery,
             answer=Items[DecisionOut],
+        ),
+        Operation(
+            "GET",
+            "/recommendations",
+            functions.recommendations,
+            "List settings that should be others",
+            query=ListQuery,
+            answer=Items[RecommendationOut],
         ),
     )
 

@@ -12,6 +12,7 @@ from pilotlight.platform.api.shapes import (
     FunctionOut,
     KeyOut,
     PhaseOut,
+    RecommendationOut,
     ReplicaOut,
     RevisionOut,
     UsageOut,
@@ -19,7 +20,15 @@ from pilotlight.platform.api.shapes import (
 )
 from pilotlight.platform.control.state import Live, Memory
 from pilotlight.platform.database.usage import OUTCOMES, SUMMED
-from pilotlight.platform.values import AuditRecord, DecisionRecord, Function, KeyRecord, ReplicaRecord, Revision
+from pilotlight.platform.values import (
+    AuditRecord,
+    DecisionRecord,
+    Function,
+    KeyRecord,
+    RecommendationRecord,
+    ReplicaRecord,
+    Revision,
+)
 from pilotlight.runtime.spec import ReplicaState
 
 _NO_DEMAND = Demand(0, 0, 0, 0.0)
@@ -120,6 +129,11 @@ def ended_out(record: ReplicaRecord) -> ReplicaOut:
         created_at=record.created_at,
         ended_at=record.ended_at,
     )
+
+
+def recommendation_out(record: RecommendationRecord) -> RecommendationOut:
+    values = {name: value for name, value in vars(record).items() if name != "function"}
+    return RecommendationOut(namespace=record.function.namespace, function=record.function.name, **values)
 
 
 def decision_out(record: DecisionRecord) -> DecisionOut:

@@ -23,6 +23,7 @@ class Kind(StrEnum):
     MODELS = "models"
     KEYS = "keys"
     DECISIONS = "decisions"
+    RECOMMENDATIONS = "recommendations"
 
 
 NAMESPACE = Column("NAMESPACE", "namespace", text)
@@ -77,8 +78,20 @@ COLUMNS: Mapping[Kind, tuple[Column, ...]] = {
         Column("REASON", "reason", text),
         Column("WHY", "sentence", text),
     ),
+    Kind.RECOMMENDATIONS: (
+        NAMESPACE,
+        FUNCTION,
+        REVISION,
+        Column("OPTION", "option", text),
+        Column("NOW", "now", number, right=True),
+        Column("PROPOSED", "proposed", number, right=True),
+        Column("FROM", "low", number, right=True),
+        Column("TO", "high", number, right=True),
+        Column("WHY", "reason", text),
+        Column("AGE", "at", age, right=True),
+    ),
 }
-OF_A_FUNCTION = (Kind.REVISIONS, Kind.REPLICAS, Kind.DECISIONS)
+OF_A_FUNCTION = (Kind.REVISIONS, Kind.REPLICAS, Kind.DECISIONS, Kind.RECOMMENDATIONS)
 
 
 def phase_text(phases: object) -> str:
@@ -92,8 +105,10 @@ def phase_text(phases: object) -> str:
 def get(
     context: typer.Context,
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
-    function: Annotated[str, typer.Option(help="Only this function's revisions, replicas or decisions.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most revisions, replicas or decisions.")] = 100,
+    function: Annotated[str, typer.Option(help="Only this function's.")] = "",
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="Most of them; functions, models and keys are listed whole.")
+    ] = 100,
     form: Annotated[Form, typer.Option("-o", "--output", help="How to print it.")] = Form.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
 ) -> None:

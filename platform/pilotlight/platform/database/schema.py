@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest of `migrations/versions/`; a database that has it is opened as it is."""
 
 
@@ -200,4 +200,30 @@ start_phases = Table(
     Column("kind", String(16), nullable=False),
     Column("seconds", JSON, nullable=False),  # by phase
     Index("ix_start_phases_digest", "digest", "kind", "at"),
+)
+
+request_lengths = Table(
+    "request_lengths",
+    metadata,
+    Column("namespace", String(63), primary_key=True),
+    Column("function", String(63), primary_key=True),
+    Column("prompt", JSON, nullable=False),  # sketches
+    Column("answer", JSON, nullable=False),
+    Column("total", JSON, nullable=False),
+    Column("until", Float, nullable=False),  # admissions up to then are in some row, or were passed over
+)
+
+recommendations = Table(
+    "recommendations",
+    metadata,
+    Column("namespace", String(63), primary_key=True),
+    Column("function", String(63), primary_key=True),
+    Column("option", String(80), primary_key=True),
+    Column("revision", String(80), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("now", BigInteger),
+    Column("proposed", BigInteger, nullable=False),
+    Column("low", BigInteger, nullable=False),
+    Column("high", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
 )

@@ -22,6 +22,7 @@ from pilotlight.platform.control.specs import SpecSettings
 from pilotlight.platform.control.world import Room
 from pilotlight.platform.database.connection import Database, DatabaseError
 from pilotlight.platform.database.functions import Functions
+from pilotlight.platform.database.recommendations import Recommendations
 from pilotlight.platform.database.records import Keys
 from pilotlight.platform.database.replicas import Replicas
 from pilotlight.platform.database.usage import UsageRows
@@ -48,6 +49,7 @@ from pilotlight.platform.kubernetes.secrets import EngineKeys, upload_secret
 from pilotlight.platform.kubernetes.settings import OperatorSettings
 from pilotlight.platform.link.app import link_app
 from pilotlight.platform.link.hub import Hub
+from pilotlight.platform.recommending.advising import Advisor
 from pilotlight.platform.settings import QUEUE_SECONDS, allowed_buckets
 from pilotlight.platform.shelf import Shelf
 from pilotlight.platform.values import Function, Revision
@@ -126,6 +128,8 @@ class Leader:
             _loop_settings(settings),
             self._shared,
         )
+        self.recommendations = Recommendations(self.database)
+        self.advisor = Advisor(self.controller.follower, self.recommendations, self.stores.records, self.clock)
         self._to_apply, self._to_write = asyncio.Event(), asyncio.Event()
 
     def _scaler(self, api: Api) -> KnativeScaler:
@@ -160,6 +164,7 @@ class Leader:
         async with asyncio.TaskGroup() as tasks:
             for work in (
                 self.controller.run(),
+                self.advisor.run(),
                 self.cluster.run(),
                 self.publisher.run(),
                 self._look_forever(self._to_apply, self._next_try, self._apply_objects),
@@ -282,6 +287,7 @@ class Leader:
             functions=self.functions,
             replicas=self.stores.replicas,
             records=self.stores.records,
+            recommendations=self.recommendations,
             usage=self.usage,
             keyring=self.keyring,
             deployer=deployer,

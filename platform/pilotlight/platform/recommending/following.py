@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
+from pilotlight.activator.values import FunctionId
 from pilotlight.platform.control.cluster import RevisionId
 from pilotlight.platform.control.state import Known
 from pilotlight.platform.values import DecisionRecord, Policy, Template
@@ -46,6 +47,7 @@ class Follower:
     followed: dict[RevisionId, Followed] = field(default_factory=dict)
     _last: dict[str, Counters] = field(default_factory=dict)
     """By replica."""
+    _touched: set[FunctionId] = field(default_factory=set)
 
     def look(self, now: float) -> list[DecisionRecord]:
         """Take in what is new and set `known.caps`; returns what was decided, to be recorded. `now`: Unix time."""
@@ -56,6 +58,18 @@ class Follower:
     def performance(self, at: RevisionId) -> Performance | None:
         followed = self.followed.get(at)
         return self.performances.get(followed.speed) if followed else None
+
+    def take_touched(self) -> frozenset[FunctionId]:
+        """Functions with new observations since the last call."""
+        touched, self._touched = frozenset(self._touched), set()
+        return touched
+
+    def in_trouble(self, at: RevisionId, now: float) -> bool:
+        """Whether starts are backing off, or a replica has just failed. `now`: Unix time."""
+        memory = self.known.memory_of(*at)
+        return memory is not None and (
+            memory.state.back_off.failures > 0 or 0 <= now - memory.crashed_at < INCIDENT_SECONDS
+        )
 
     def _observations(self) -> dict[RevisionId, list[Observation]]:
         seen: dict[RevisionId, list[Observation]] = defaultdict(list)
@@ -77,6 +91,7 @@ class Follower:
         if function is None or revision is None or memory is None:
             return None  # another revision has taken over
         followed = self._of(at, revision.template)
+        self._touched.add(at.function)
         followed.busiest = max(followed.busiest, *(observation.batch for observation in seen))
         decision, performance = follow(
             followed.state,
@@ -84,7 +99,7 @@ class Follower:
             seen,
             slo_of(function.policy),
             revision.template.slots,
-            incident=memory.state.back_off.failures > 0 or 0 <= now - memory.crashed_at < INCIDENT_SECONDS,
+            incident=self.in_trouble(at, now),
         )
         if performance is not None:
             self.performances[followed.speed] = performance
