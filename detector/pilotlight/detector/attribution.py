@@ -1,4 +1,4 @@
-"""Which metrics make a score."""
+"""Which metrics make a score, and which way."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Vector = NDArray[np.float64]
+Rows = NDArray[np.float64]
 
 
-def contributions(surprises: Vector, names: Sequence[str]) -> dict[str, float]:
-    """Each metric's share of the squared surprise, 0..1; a metric that is unknown has none.
+def contributions(surprises: Rows, names: Sequence[str]) -> dict[str, float]:
+    """Each metric's share of the squared surprise of some windows; below 0 where it was lower than expected.
 
-    `surprises` of shape (judged,), in units of normal residuals; the mean over the last windows names a lasting cause
-    better than one window does.
+    Args:
+        surprises: Shape (windows, judged), in units of normal residuals; what is unknown contributes nothing.
+        names: Of the judged metrics.
+
+    The sizes sum to 1, or all are 0.
     """
-    squares = {name: float(value) ** 2 for name, value in zip(names, surprises, strict=True) if np.isfinite(value)}
-    total = sum(squares.values())
-    return {name: square / total for name, square in squares.items()} if total > 0 else {}
+    known = np.nan_to_num(surprises, nan=0.0)
+    squares = (known**2).sum(axis=0)
+    total = float(squares.sum())
+    signs = np.where(known.sum(axis=0) < 0, -1.0, 1.0)
+    return dict(zip(names, (signs * squares / (total or 1.0)).tolist(), strict=True))

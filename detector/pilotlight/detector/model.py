@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,6 +42,34 @@ class Profile:
     """Median score of normal rows."""
     level: float = np.inf
     """Excess above which there is an alarm."""
+
+
+def stacked(profiles: Sequence[Profile]) -> Profile:
+    """One profile whose arrays have a row for each of `profiles`, for rows of as many revisions. Its level is none."""
+    centre, width, bias, spread = (
+        np.stack(parts)
+        for parts in (
+            [one.scaling.centre for one in profiles],
+            [one.scaling.width for one in profiles],
+            [one.bias for one in profiles],
+            [one.spread for one in profiles],
+        )
+    )
+    return Profile(Scaling(centre, width), bias, spread)
+
+
+def prior(profiles: Sequence[Profile]) -> Profile:
+    """For a revision without a history: the median of what is normal of others. Raises ValueError without any."""
+    if not profiles:
+        raise ValueError("profiles: expected at least one, found none")
+    all_of = stacked(profiles)
+    return Profile(
+        Scaling(np.median(all_of.scaling.centre, axis=0), np.median(all_of.scaling.width, axis=0)),
+        np.median(all_of.bias, axis=0),
+        np.median(all_of.spread, axis=0),
+        float(np.median([one.usual for one in profiles])),
+        float(np.median([one.level for one in profiles])),
+    )
 
 
 @dataclass(frozen=True)

@@ -114,3 +114,5 @@ BASELINES: Mapping[str, Method] = {
     "random": random,
     "enova_rules": enova_rules,
 }
+SEEDLESS = ("pca", "max_z", "l2", "enova_rules")
+"""Of these a second run would be the first again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,23 +21,32 @@ PLAIN = Settings(hidden=32, latent=8, epochs=15, rate=1e-3, variational=False)
 """An autoencoder of 32-8-32 units, 15 epochs."""
 
 
-def detector_scores(series: Sequence[Series], seed: int) -> list[Scores]:
-    """One model for all entities of as many metrics; the exponential of its score, so that it is at least 0."""
+class Surprises(NamedTuple):
+    """Of one entity's normal rows and of those to judge; shapes (rows, metrics)."""
+
+    train: Rows
+    test: Rows
+
+
+def surprises_of(series: Sequence[Series], seed: int, minutes_per_row: float) -> list[Surprises]:
+    """The detector's, with one model for all entities of as many metrics."""
     alike: dict[int, list[Series]] = defaultdict(list)
     for one in series:
         alike[one.train.shape[1]].append(one)
-    found = {name: scores for group in alike.values() for name, scores in _group_scores(group, seed).items()}
+    found = {}
+    for width, group in alike.items():
+        names, columns = tuple(f"metric {place}" for place in range(width)), Columns(tuple(range(width)))
+        rows = {one.name: one.train for one in group}
+        model, profiles = fit(rows, names, columns, Settings(seed=seed), Alarming(minutes_per_row))
+        for one in group:
+            both = (model.surprises(part, profiles[one.name]) for part in (one.train, one.test))
+            found[one.name] = Surprises(*both)
     return [found[one.name] for one in series]
 
 
-def _group_scores(series: Sequence[Series], seed: int) -> dict[str, Scores]:
-    width = series[0].train.shape[1]
-    names, columns = tuple(f"metric {place}" for place in range(width)), Columns(tuple(range(width)))
-    model, profiles = fit({one.name: one.train for one in series}, names, columns, Settings(seed=seed), Alarming(1))
-    return {
-        one.name: Scores(*(np.exp(score(model.surprises(rows, profiles[one.name]))) for rows in (one.train, one.test)))
-        for one in series
-    }
+def detector_scores(surprises: Sequence[Surprises]) -> list[Scores]:
+    """The exponential of the detector's score, so that it is at least 0 as the others are."""
+    return [Scores(*(np.exp(score(rows)) for rows in one)) for one in surprises]
 
 
 def autoencoder_scores(series: Sequence[Series], seed: int) -> list[Scores]:
@@ -51,5 +61,5 @@ def _autoencoder(series: Series, seed: int) -> Scores:
 
 
 def _none(rows: Rows) -> Rows:
-    """No load is known of entities without names of metrics."""
+    """No load is known of entities whose metrics have no names."""
     return np.empty((len(rows), 0))
