@@ -17,6 +17,7 @@ from pilotlight.platform.cli import (
     demo,
     deploy,
     describe,
+    detector,
     doctor,
     get,
     install,
@@ -91,6 +92,7 @@ app.command()(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(recommend.app, name="recommend")
+app.add_typer(detector.app, name="detector")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
