@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pilotlight.platform.kubernetes.pods import failure_of, overdue, status_of
-from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaState, ReplicaStatus
+from pilotlight.runtime.spec import EngineCounters, Phase, PhaseReport, ReplicaState, ReplicaStatus
 
 CREATED = "2026-01-01T00:00:00Z"
 T0 = 1767225600.0
@@ -39,6 +40,14 @@ def test_a_pod_is_ready_when_its_supervisor_says_so_before_kubernetes_does() -> 
 
 def test_one_that_was_told_to_end_takes_no_work() -> None:
     assert status_of(pod(ready=True, leaves=True), None, PATIENCE, T0).state is ReplicaState.DRAINING
+
+
+def test_what_the_engine_counts_is_passed_on() -> None:
+    counters = EngineCounters(7.0, 3, 12)
+    told = replace(said(ReplicaState.READY), counters=counters)
+
+    assert status_of(pod(), told, PATIENCE, T0).counters == counters
+    assert status_of(pod(), None, PATIENCE, T0).counters is None
 
 
 def test_the_phase_schedule_ends_where_the_supervisors_first_one_begins() -> None:

@@ -12,6 +12,7 @@ from tests.platform.conftest import make_template
 
 from pilotlight.activator.values import FunctionId, Replica, Route
 from pilotlight.detector.values import BackOff, State
+from pilotlight.platform.control.cluster import RevisionId
 from pilotlight.platform.control.state import Known, Live, Memory
 from pilotlight.platform.kubernetes.applying import Outcome
 from pilotlight.platform.kubernetes.errors import UnreachableError
@@ -107,6 +108,29 @@ def stage(api: ScriptedApi, holder: Callable[..., Holder], clock: Any) -> Iterat
     made.publisher.close()
 
 
+async def test_activators_are_told_the_cap_that_was_learned(stage: Stage) -> None:
+    await stage.publish(route_of(CHAT))
+    stage.known.caps[RevisionId(CHAT, "chat-00001")] = 3
+
+    assert await stage.publish(route_of(CHAT)) == ["chat"]
+    told = read_published(stage.api.get(FUNCTION, *CHAT))
+    assert told is not None
+    assert told.slots == 3
+
+
+async def test_what_is_recommended_is_a_condition_that_readiness_does_not_depend_on(stage: Stage) -> None:
+    said = ["engine.maxNumSeqs: 256 -> 40"]
+    stage.publisher.watch(stage.known, lambda *_: {}, lambda *_: "", lambda _: "; ".join(said))
+    await stage.publish(route_of(CHAT))
+    during = stage.condition("Tuned"), stage.condition("Ready")[0]
+    said.clear()
+    await stage.publish(route_of(CHAT))
+
+    assert during == (("False", "Recommended", "engine.maxNumSeqs: 256 -> 40"), "True")
+    assert stage.condition("Tuned") == ("True", "AsRecommended", "")
+    assert stage.warnings == []
+
+
 async def test_a_status_says_where_and_how_a_function_is(stage: Stage) -> None:
     assert await stage.publish(route_of(CHAT)) == ["chat"]
 
@@ -118,7 +142,7 @@ async def test_a_status_says_where_and_how_a_function_is(stage: Stage) -> None:
         0,
         "",
     )
-    assert [each["type"] for each in status["conditions"]] == ["Ready", "ModelVerified", "Sized", "Routed"]
+    assert [each["type"] for each in status["conditions"]] == ["Ready", "ModelVerified", "Sized", "Routed", "Tuned"]
     assert {each["status"] for each in status["conditions"]} == {"True"}
     told = read_published(stage.api.get(FUNCTION, *CHAT))
     assert told is not None

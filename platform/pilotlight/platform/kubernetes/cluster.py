@@ -25,7 +25,6 @@ from pilotlight.platform.kubernetes.mirror import Objects
 from pilotlight.platform.kubernetes.pods import (
     USER_CONTAINER,
     failure_of,
-    is_ready,
     leaves,
     overdue,
     seconds_of,
@@ -33,6 +32,7 @@ from pilotlight.platform.kubernetes.pods import (
 )
 from pilotlight.platform.kubernetes.probing import Prober, Target
 from pilotlight.platform.values import ReplicaRecord
+from pilotlight.runtime.counting import COUNTERS_SECONDS
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaSpec, ReplicaState, ReplicaStatus
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -93,7 +93,7 @@ class KubernetesCluster:
         self._clock = clock
         self._settings = settings
         self._blocked = blocked
-        self._prober = Prober(changed)
+        self._prober = Prober(changed, COUNTERS_SECONDS)
         self._pending: dict[str, RevisionId] = {}
         self._left: set[str] = set()
         self._asked: dict[str, float] = {}
@@ -279,7 +279,7 @@ class KubernetesCluster:
         targets = {
             key.name: Target(pod["status"]["podIP"], self._engine_key(key.namespace, labels_of(pod)[REVISION_LABEL]))
             for key, pod in pods.items()
-            if REVISION_LABEL in labels_of(pod) and pod["status"].get("podIP") and not is_ready(pod) and not leaves(pod)
+            if REVISION_LABEL in labels_of(pod) and pod["status"].get("podIP") and not leaves(pod)
         }
         self._prober.aim(targets)
 

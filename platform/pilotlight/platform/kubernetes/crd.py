@@ -99,7 +99,8 @@ def _status() -> Schema:
     text, count = {"type": "string"}, {"type": "integer", "format": "int64", "minimum": 0}
     properties: dict[str, Schema] = {
         "conditions": {
-            "description": "Ready, and what it is made of: ModelVerified, Sized and Routed.",
+            "description": "Ready, and what it is made of: ModelVerified, Sized and Routed; and Tuned, which says"
+            " what should be set otherwise.",
             "type": "array",
             "maxItems": 16,
             "items": _condition(),

@@ -155,7 +155,7 @@ class Leader:
         if self.settings.admin_key is not None:
             await asyncio.to_thread(self.keyring.put_admin, self.settings.admin_key.get_secret_value())
         await asyncio.to_thread(self.mirrors.start)
-        self.publisher.watch(self.controller.known, self.controller.eta, self._problem)
+        self.publisher.watch(self.controller.known, self.controller.eta, self._problem, self.advisor.recommended)
         await self._apply_objects()
         await self.controller.adopt()
 

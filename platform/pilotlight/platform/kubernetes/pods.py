@@ -86,7 +86,10 @@ def status_of(pod: Object, said: ReplicaStatus | None, patience: float, now: flo
         patience: How long it may find no node before it counts as failed, seconds.
         now: Unix time.
     """
-    base = ReplicaStatus(pod["metadata"]["name"], "", ReplicaState.STARTING, _phases(pod, said), address(pod))
+    counters = said.counters if said is not None else None
+    base = ReplicaStatus(
+        pod["metadata"]["name"], "", ReplicaState.STARTING, _phases(pod, said), address(pod), counters=counters
+    )
     if failure := failure_of(pod, patience, now):
         return replace(base, state=ReplicaState.FAILED, message=failure)
     if leaves(pod):

@@ -1,4 +1,7 @@
-"""Asking starting pods how far they are: their supervisors answer long before Kubernetes calls them ready."""
+"""Asking pods how far they are: their supervisors answer long before Kubernetes calls them ready.
+
+Whoever wants to know what their engines count goes on asking ready ones.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ STATUS_LIMIT = 2**18
 
 @dataclass(frozen=True)
 class Target:
-    """A pod that starts."""
+    """A pod."""
 
     ip: str
     engine_key: str
@@ -29,8 +32,10 @@ class Target:
 class Prober:
     """Tell it the pods to ask with `aim`; read `said`. `changed` is called when an answer says something new."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[], None], again_seconds: float | None = None) -> None:
+        """`again_seconds`: between two questions to a pod that is ready; None: it is asked no more."""
         self._changed = changed
+        self._again_seconds = again_seconds
         self._tasks: dict[str, tuple[Target, asyncio.Task[None]]] = {}
         self._said: dict[str, ReplicaStatus] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -49,7 +54,7 @@ class Prober:
             if known is None or known[0] != target:
                 if known is not None:
                     known[1].cancel()
-                self._tasks[name] = (target, asyncio.create_task(self._ask_until_ready(name, target)))
+                self._tasks[name] = (target, asyncio.create_task(self._ask_on(name, target)))
 
     def forget(self, name: str) -> None:
         self._said.pop(name, None)
@@ -68,6 +73,13 @@ class Prober:
                 if status.state is not ReplicaState.STARTING:
                     return
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _ask_on(self, name: str, target: Target) -> None:
+        await self._ask_until_ready(name, target)
+        while self._again_seconds is not None:
+            await asyncio.sleep(self._again_seconds)
+            if status := await self._ask(target):
+                self._said[name] = status  # no news: whoever looks once a second sees it soon enough
 
     async def _ask(self, target: Target) -> ReplicaStatus | None:
         if self._session is None:

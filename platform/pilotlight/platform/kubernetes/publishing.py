@@ -21,7 +21,17 @@ from pilotlight.platform.kubernetes.applying import Outcome
 from pilotlight.platform.kubernetes.errors import ConflictError, KubernetesError, NotFoundError
 from pilotlight.platform.kubernetes.kinds import FUNCTION, Key, Object, condition
 from pilotlight.platform.kubernetes.mirror import Objects
-from pilotlight.platform.kubernetes.status import PENDING, Judgement, conditions, published, ready, refusals
+from pilotlight.platform.kubernetes.status import (
+    PENDING,
+    TUNED,
+    Judgement,
+    conditions,
+    published,
+    ready,
+    refusals,
+    tuned,
+)
+from pilotlight.platform.values import Revision
 from pilotlight.runtime.spec import ReplicaState
 
 TOGETHER = 8
@@ -46,6 +56,10 @@ class Seen:
     """By revision."""
     problem: str
     """What could not be written for it in the cluster."""
+    slots: Mapping[str, int]
+    """Requests that one replica takes just now, by revision."""
+    recommended: str
+    """What should be set otherwise; empty: nothing."""
 
 
 Look = tuple[Seen, str, str]
@@ -82,6 +96,7 @@ class Publisher:
         self._known = Known()
         self._eta: Callable[[FunctionId, str], Mapping[str, float]] = lambda *_: {}
         self._problem: Callable[[FunctionId, Collection[str]], str] = lambda *_: ""
+        self._recommended: Callable[[FunctionId], str] = lambda _: ""
         self._routes: Mapping[FunctionId, Route] = {}
         self._written: dict[Key, tuple[Look, ...]] = {}
         """The last look that was written down: as it was, and as it is once the mirror has our write."""
@@ -93,6 +108,7 @@ class Publisher:
         known: Known,
         eta: Callable[[FunctionId, str], Mapping[str, float]],
         problem: Callable[[FunctionId, Collection[str]], str],
+        recommended: Callable[[FunctionId], str] = lambda _: "",
     ) -> None:
         """For what a route does not say.
 
@@ -100,8 +116,9 @@ class Publisher:
             known: The control loop's memory.
             eta: Expected seconds of each phase of a revision's next start.
             problem: What could not be written for a function or some of its revisions, one sentence; empty: nothing.
+            recommended: What of a function should be set otherwise; empty: nothing.
         """
-        self._known, self._eta, self._problem = known, eta, problem
+        self._known, self._eta, self._problem, self._recommended = known, eta, problem, recommended
 
     def apply(self, routes: Mapping[FunctionId, Route]) -> None:
         self._routes = routes
@@ -176,7 +193,12 @@ class Publisher:
             revisions=frozenset(revisions),
             retry_at={name: back_off.retry_at for name, back_off in back_offs.items()},
             problem=self._problem(function, revisions),
+            slots={name: self._known.slots(made) for name in revisions if (made := self._revision(function, name))},
+            recommended=self._recommended(function),
         )
+
+    def _revision(self, function: FunctionId, name: str) -> Revision | None:
+        return self._known.revisions.get((function, name))
 
     def _status(self, key: Key, found: Object, service: Object | None, seen: Seen) -> dict[str, Any]:
         metadata = found["metadata"]
@@ -197,7 +219,7 @@ class Publisher:
         if route is not None:
             name = FunctionId(*key)
             revisions = [self._known.revisions[name, revision] for revision in seen.revisions]
-            told = published(route, revisions, seen.leaving, seen.retry_at, partial(self._eta, name))
+            told = published(route, revisions, seen.leaving, seen.retry_at, partial(self._eta, name), seen.slots)
             fresh = told.model_dump(mode="json", by_alias=True)
             status |= {"revision": route.revision, "route": instead(found.get("status", {}).get("route"), fresh)}
         return status
@@ -208,6 +230,7 @@ class Publisher:
             "ModelVerified": outcome.verified if outcome else PENDING,
             "Sized": outcome.sized if outcome else PENDING,
             "Routed": routed(service, seen.problem),
+            TUNED: tuned(seen.recommended),
         }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,6 +18,8 @@ from pilotlight.platform.values import Revision, Template
 
 CONDITIONS = ("ModelVerified", "Sized", "Routed")
 """What Ready is made of, in the order in which they come about."""
+TUNED = "Tuned"
+"""Whether no setting is recommended otherwise; nothing depends on it."""
 MESSAGE_LIMIT = 1024
 UNKNOWN_CONTEXT = 10**9
 """No request is too long for a function of which nothing is known."""
@@ -91,6 +94,7 @@ def published(
     leaving: Iterable[str],
     retry_at: Mapping[str, float],
     eta: Callable[[str], Mapping[str, float]],
+    slots: Mapping[str, int] = MappingProxyType({}),
 ) -> Published:
     """What activators are told of a route.
 
@@ -100,8 +104,12 @@ def published(
         leaving: Pods that take no new work.
         retry_at: Unix time at which a failing revision is started again, by name.
         eta: Expected seconds of each phase of a revision's next start.
+        slots: Requests that one replica takes just now, by revision; those of others are as many as their engines take.
     """
-    told = {each.name: _revision(route, each, retry_at.get(each.name, 0.0), eta(each.name)) for each in revisions}
+    told = {
+        each.name: _capped(_revision(route, each, retry_at.get(each.name, 0.0), eta(each.name)), slots)
+        for each in revisions
+    }
     own = told.pop(route.revision)
     return Published(
         **dict(own),
@@ -112,6 +120,10 @@ def published(
         leaving=tuple(sorted(leaving)),
         revisions=tuple(told[name] for name in sorted(told)),
     )
+
+
+def _capped(revision: PublishedRevision, slots: Mapping[str, int]) -> PublishedRevision:
+    return revision.model_copy(update={"slots": slots.get(revision.revision, revision.slots)})
 
 
 def _revision(route: Route, revision: Revision, retry_at: float, eta: Mapping[str, float]) -> PublishedRevision:
@@ -179,6 +191,11 @@ def ready(parts: Mapping[str, Judgement], failure: str) -> Judgement:
     if failure:
         return Judgement("False", "StartFails", failure)
     return Judgement("True", "Ready")
+
+
+def tuned(recommended: str) -> Judgement:
+    """`recommended`: what should be set otherwise; empty: nothing."""
+    return Judgement("False", "Recommended", recommended) if recommended else Judgement("True", "AsRecommended")
 
 
 def conditions(

@@ -56,6 +56,10 @@ class Advisor:
             except Exception:
                 log.exception("look for recommendations failed; it is tried again")
 
+    def recommended(self, function: FunctionId) -> str:
+        """What of a function should be set otherwise, for people; empty: nothing."""
+        return "; ".join(map(sentence, self._proposed.get(function, ("", ()))[1]))
+
     async def look(self) -> None:
         """One look. Raises DatabaseError."""
         touched = await asyncio.to_thread(self._count) | self._follower.take_touched() | self._outdated()
