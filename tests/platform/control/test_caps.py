@@ -92,6 +92,7 @@ async def test_every_change_is_recorded_with_what_it_rests_on(engine: Engine) ->
     assert (cut.inputs["cap"], cut.inputs["most"], cut.inputs["in_flight"]) == (LIMIT, LIMIT, 32.0)
     assert cut.inputs["itl_seconds"] == pytest.approx(1.8 * 0.052)
     assert cut.inputs["itl_bound_seconds"] == PROMISED
+    assert cut.inputs["decided"] == engine.slots
 
 
 async def test_replicas_are_counted_by_the_cap(engine: Engine) -> None:

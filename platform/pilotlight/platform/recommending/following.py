@@ -108,7 +108,7 @@ class Follower:
         self.known.caps[at] = decision.state.cap
         if not told:
             return None
-        reason, inputs = decision.reason.value, dict(decision.inputs)
+        reason, inputs = decision.reason.value, {**decision.inputs, "decided": decision.state.cap}
         return DecisionRecord(now, *at, memory.state.desired, reason, decision.sentence, inputs)
 
     def _of(self, at: RevisionId, template: Template) -> Followed:
