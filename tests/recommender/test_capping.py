@@ -153,11 +153,12 @@ def test_nothing_changes_during_an_incident(slower: float) -> None:
     assert machine.decisions[-1].reason is CapReason.INCIDENT
 
 
-def test_without_bound_or_observation_the_cap_stays() -> None:
-    seen = Observation(4.0, 100.0, 9.0, 9.0)
-
-    assert decide_cap(CapState(7), None, seen, Slo(), MOST).state.cap == 7
+def test_without_a_new_observation_the_cap_stays() -> None:
     assert decide_cap(CapState(7), None, None, Slo(itl=0.1), MOST).state.cap == 7
+
+
+def test_where_nothing_is_promised_any_more_the_engines_limit_holds() -> None:
+    assert decide_cap(CapState(7), None, Observation(4.0, 100.0, 9.0, 9.0), Slo(), MOST).state.cap == MOST
 
 
 def test_what_still_runs_since_before_a_cut_cuts_no_further() -> None:
@@ -197,4 +198,4 @@ def test_the_cap_stays_between_one_and_the_engines_limit_whatever_is_seen(
 
 @pytest.mark.parametrize("most", [1, 2, 300])
 def test_a_smaller_engine_bounds_an_old_cap(most: int) -> None:
-    assert decide_cap(CapState(50), None, None, Slo(), most).state.cap == min(50, most)
+    assert decide_cap(CapState(50), None, None, Slo(itl=0.1), most).state.cap == min(50, most)

@@ -2,7 +2,7 @@
 
 Numbered policy, the first that applies:
 1. during an incident (starts backing off, replicas failing) nothing changes;
-2. without a bound, or without a new observation, nothing changes;
+2. without a new observation nothing changes; without a bound the engine's own limit holds;
 3. a bound that even one request alone surely breaks is given up: no cap holds it;
 4. a bound that was broken in two observations in a row cuts the cap: to where the learned curve, scaled to what was
    just measured, holds it again; without a curve, in proportion;
@@ -110,8 +110,10 @@ def decide_cap(
     state = replace(state, cap=max(1, min(state.cap, most)))
     if incident:
         return _kept(state, CapReason.INCIDENT, "starts fail or replicas die; nothing is changed meanwhile")
-    if seen is None or (slo.itl is None and slo.ttft is None):
-        return _kept(state, CapReason.KEPT, "there is no bound, or no new observation")
+    if slo.itl is None and slo.ttft is None:
+        return _kept(replace(state, cap=most), CapReason.KEPT, "nothing is promised, so the engine's own limit holds")
+    if seen is None:
+        return _kept(state, CapReason.KEPT, "there is no new observation")
     state = replace(state, prompt=seen.prompt or state.prompt)
     bounds = list(_bounds(state, performance, seen, slo))
     reachable = [bound for bound in bounds if not bound.surely_breaks(1)]

@@ -33,7 +33,8 @@ class Followed:
     state: CapState
     speed: str
     """What it shares its performance by."""
-    reason: CapReason = CapReason.KEPT
+    told: CapReason = CapReason.KEPT
+    """Of the last decision that was recorded."""
     busiest: float = 0.0
     """Most requests in flight per replica that were seen."""
 
@@ -104,10 +105,11 @@ class Follower:
         if performance is not None:
             self.performances[followed.speed] = performance
         told = _worth_telling(followed, decision)
-        followed.state, followed.reason = decision.state, decision.reason
+        followed.state = decision.state
         self.known.caps[at] = decision.state.cap
         if not told:
             return None
+        followed.told = decision.reason
         reason, inputs = decision.reason.value, {**decision.inputs, "decided": decision.state.cap}
         return DecisionRecord(now, *at, memory.state.desired, reason, decision.sentence, inputs)
 
@@ -140,5 +142,5 @@ def speed_of(template: Template) -> str:
 
 
 def _worth_telling(before: Followed, decision: CapDecision) -> bool:
-    changed = decision.state.cap != before.state.cap or decision.reason is not before.reason
+    changed = decision.state.cap != before.state.cap or decision.reason is not before.told
     return decision.reason in TOLD and changed
