@@ -94,6 +94,13 @@ class Runs:
         self._pods = Recorder(lab.api, POD, lab.namespace)
         self._knative = service_url(lab.api, "knative-serving", "activator-service")
 
+    def note(self, error: FailedStartError) -> None:
+        """Keep a failure for the report. Raises it when there are too many."""
+        self.failed.append(error)
+        print(f"a start failed, {error}", flush=True)
+        if len(self.failed) > MOST_FAILED:
+            raise error
+
     def ours(self, name: str) -> Start:
         function = f"{self._lab.namespace}/{name}"
 
@@ -215,10 +222,7 @@ def one_pair(runs: Runs, mine: str, theirs: str, *, ours_first: bool) -> tuple[S
         second = runs.knatives(theirs, mine)
         return runs.ours(mine), second
     except FailedStartError as error:
-        runs.failed.append(error)
-        print(f"a start failed, {error}", flush=True)
-        if len(runs.failed) > MOST_FAILED:
-            raise
+        runs.note(error)
         return None
 
 
@@ -230,8 +234,12 @@ def with_engine(place: Lab, runs: Runs) -> Start | None:
         print(f"no run with vLLM: {REAL['model']} is not in the registry")
         return None
     wait(lambda: place.is_ready(FUNCTION, "vllm"), "vllm is ready")
-    runs.ours("vllm")
-    return runs.ours("vllm")
+    try:
+        runs.ours("vllm")
+        return runs.ours("vllm")
+    except FailedStartError as error:
+        runs.note(error)
+        return None
 
 
 def put_peer(place: Lab, name: str, pattern: str) -> None:

@@ -37,7 +37,7 @@ from pilotlight.platform.kubernetes.pods import leaves
 FUNCTIONS, QUICK_FUNCTIONS = 1000, 100
 AHEAD = 100
 """Functions that are applied and not ready."""
-APPLY_SECONDS = 360.0
+APPLY_SECONDS = 1500.0
 TOGETHER = 4
 REST_SECONDS, QUICK_REST_SECONDS = 60.0, 20.0
 SETTLED_SECONDS = 5.0

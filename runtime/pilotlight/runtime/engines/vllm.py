@@ -15,6 +15,7 @@ from pilotlight.runtime.wire import Request
 MODULE = "vllm.entrypoints.openai.api_server"
 """Started with `python -m`: the console script `vllm` does not work with the CPU wheel."""
 MIDDLEWARE = "pilotlight.runtime.engines.vllm_key.EngineKey"
+CPU_WORKER = "pilotlight.runtime.engines.vllm_worker.Worker"
 
 RESERVED = frozenset(
     [
@@ -106,6 +107,7 @@ def command(spec: ReplicaSpec, place: Place) -> tuple[str, ...]:
     line = [sys.executable, "-m", MODULE, "--host", place.host, "--port", str(place.port), "--model", str(place.model)]
     line += ["--served-model-name", *spec.served_names, "--middleware", MIDDLEWARE]
     line += ["--disable-fastapi-docs", "--disable-uvicorn-access-log"]
+    line += [] if spec.devices else ["--worker-cls", CPU_WORKER]
     for name, value in (_defaults(spec) | dict(spec.engine.options)).items():
         line += _flag(name, value)
     return (*line, *_adapters(place, spec.engine.options))

@@ -1,0 +1,61 @@
+"""Room under a container's memory limit that only the page cache takes.
+
+A container's usage counts every file page that it was the first to read. The kernel gives those back as soon as
+something else needs memory, but whoever subtracts usage from the limit beforehand finds nothing left. Control groups of
+version 2 (Linux, `Documentation/admin-guide/cgroup-v2.rst`); elsewhere nothing is done.
+"""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+"""Where a container sees its own group."""
+SLACK_BYTES = 64 * 2**20
+"""Room beyond what was asked for: other threads allocate too."""
+
+
+@dataclass(frozen=True)
+class MemoryGroup:
+    """A group with a limit; bytes."""
+
+    limit: int
+    used: int
+    cache: int
+    """Of what is used: file pages that no process has mapped."""
+
+    @property
+    def left(self) -> int:
+        return self.limit - self.used
+
+    def to_press(self, wanted: int) -> int:
+        """How much to take for a moment so that `wanted` is left afterwards.
+
+        Zero: enough is left, or not even the page cache would make it enough.
+        """
+        room = wanted + SLACK_BYTES
+        return room if self.left < room <= self.left + self.cache else 0
+
+
+def read_group(root: Path = ROOT) -> MemoryGroup | None:
+    """None: no limit, or none that can be read."""
+    try:
+        limit, used = ((root / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+        cache = int(stat["inactive_file"]) + int(stat["active_file"]) - int(stat["file_mapped"])
+        return None if limit == "max" else MemoryGroup(int(limit), int(used), max(0, cache))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def make_room(wanted: int, root: Path = ROOT) -> None:
+    """Have the kernel drop page cache until `wanted` bytes are left under the limit, where that is possible.
+
+    Memory that is taken and given back is the one way that a container without privileges has to ask for it.
+    """
+    group = read_group(root)
+    if group is not None and (size := group.to_press(wanted)):
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+        mmap.mmap(-1, size, flags=flags).close()
