@@ -26,6 +26,7 @@ from pilotlight.platform.cli import (
     models,
     processes,
     recommend,
+    simulate,
     up,
     usage,
 )
@@ -89,6 +90,7 @@ app.command()(install.install)
 app.command()(processes.operator)
 app.command()(processes.activator)
 app.command()(doctor.doctor)
+app.command()(simulate.simulate)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(recommend.app, name="recommend")

@@ -1,0 +1,1 @@
+"""Scaling policies to compare: the production one, what others run, and bounds that nobody can beat."""
