@@ -139,7 +139,8 @@ changes = st.dictionaries(
 def test_a_directory_that_was_changed_is_one_of_the_same_routes(
     steps: list[dict[FunctionId, list[str] | None]],
 ) -> None:
-    changed, routes = Directory({}), {}
+    changed = Directory({})
+    routes: dict[FunctionId, Route] = {}
     for step in steps:
         told = {
             name: None if hosts is None else replace(_route(*name), hosts=(HostRule(tuple(hosts)),))

@@ -138,7 +138,8 @@ def embedded_answer(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             "the embedded platform is up",
             60,
         )
-        alone = Cluster(None, url, (state / "admin.key").read_text().strip(), "")  # type: ignore[arg-type]
+        nobody: Any = None
+        alone = Cluster(nobody, url, (state / "admin.key").read_text().strip(), "", nobody)
         alone.pilotlight("models", "push", str(smollm2), str(SPEC["model"]))
         alone.pilotlight("deploy", "-f", str(manifest))
         return stream(alone, "chat")[1]

@@ -20,13 +20,10 @@ LABEL = {"test": "history"}
 
 
 def forgot(api: Api, namespace: str) -> bool:
-    watch = api.watch(CONFIG_MAP, FIRST, namespace)
     try:
-        next(watch)
+        next(api.watch(CONFIG_MAP, FIRST, namespace))
     except GoneError:
         return True
-    finally:
-        watch.close()
     return False
 
 

