@@ -193,8 +193,11 @@ def lab(options: argparse.Namespace) -> Iterator[Lab]:
         clean(api, name)
 
 
-def clean(api: Api, namespace: str, seconds: float = 900) -> None:
-    """Functions first, because what they leave is the platform's to remove."""
+def clean(api: Api, namespace: str, seconds: float = 2400) -> None:
+    """Functions first, because what they leave is the platform's to remove.
+
+    Kubernetes collects some hundred objects a minute, and there are ten of a function.
+    """
     for found in api.list(FUNCTION, namespace).items:
         api.delete(FUNCTION, namespace, found["metadata"]["name"])
     wait(lambda: not api.list(FUNCTION, namespace).items, f"the functions of {namespace} are gone", seconds)
