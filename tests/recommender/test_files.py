@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from pilotlight.recommender import BadConfig, Tensor, read_folder, read_header
+from pilotlight.recommender.files import fingerprint
 
 CONFIG = {
     "model_type": "llama",
@@ -91,6 +92,22 @@ def test_a_folder_a_configuration_alone_and_its_weights_agree(tmp_path: Path) ->
     assert whole.parameters_by_kind == alone.parameters_by_kind
     assert whole.parameters_by_dtype == {"F32": whole.parameters}
     assert [whole.rank_weight_bytes(ranks) for ranks in (1, 2, 4)] == [alone.rank_weight_bytes(n) for n in (1, 2, 4)]
+
+
+def test_a_fingerprint_is_of_the_shape_and_not_of_the_weights(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    alone = fingerprint(tmp_path / "config.json")
+    _weights(tmp_path)
+    whole = fingerprint(tmp_path)
+    stored = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(stored[:-4] + b"\x00\x00\x80\x3f")
+    trained = fingerprint(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"max_position_embeddings": 256}))
+
+    assert trained == whole
+    assert len({alone, whole, fingerprint(tmp_path)}) == 3
+    with pytest.raises(BadConfig, match="not a model folder"):
+        fingerprint(tmp_path / "none")
 
 
 def test_files_of_the_index_count_and_others_do_not(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Callable, Mapping
@@ -67,15 +68,39 @@ def read_folder(path: Path) -> ModelFacts:
         BadConfig: It is no model: no configuration, or files that cannot be read as what their names say.
         ModelMismatch: The tensors contradict the configuration.
     """
+    config, tensors = _read(path)
+    return read_facts(config, tensors) if tensors else config_facts(config)
+
+
+def fingerprint(path: Path) -> str:
+    """`fingerprint_of` a model in a folder, or of a `config.json` alone.
+
+    Raises:
+        BadConfig: It is no model.
+    """
+    return fingerprint_of(*_read(path))
+
+
+def fingerprint_of(config: Mapping[str, object], tensors: Mapping[str, Tensor]) -> str:
+    """`sha256:...` of a model's shape: its configuration, and the names, formats and dimensions of its tensors.
+
+    It stands for what a model costs to run, and is the same for all models that training made from one.
+    """
+    shape = {"config": config, "tensors": {name: [one.dtype, one.shape] for name, one in tensors.items()}}
+    return f"sha256:{hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()}"
+
+
+def _read(path: Path) -> tuple[Mapping[str, object], dict[str, Tensor]]:
+    """The configuration and, of a folder, the tensors."""
     if path.is_file():
-        return config_facts(_json(path))
+        return _json(path), {}
     if not (path / "config.json").is_file():
         raise BadConfig("config.json", f"{path} is not a model folder: there is no config.json in it")
     config = _json(path / "config.json")
     tensors: dict[str, Tensor] = {}
     for shard in _shards(path):
         tensors |= read_header(_ranges(shard), shard.name)
-    return read_facts(config, tensors) if tensors else config_facts(config)
+    return config, tensors
 
 
 def _ranges(path: Path) -> Read:

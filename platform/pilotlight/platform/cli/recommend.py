@@ -68,23 +68,34 @@ def recommend(
     accelerators: Annotated[
         list[Path] | None, typer.Option(help="File of accelerators beside the built-in ones; may be repeated.")
     ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="First run the real engine here and measure it at a few loads.")
+    ] = False,
+    within: Annotated[str, typer.Option(help="With --calibrate: how long it may take.")] = "3m",
+    store: Annotated[
+        Path | None, typer.Option(help="File of the measurements.", show_default="one in the state folder")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why, figure by figure.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure with reason and inputs as JSON.")] = False,
 ) -> None:
     """Recommend how to run a model for bounds of latency, and tell what to expect of it.
 
-    Nothing is started, no platform is needed, and of a model's weights only the first bytes are read.
+    No platform is needed, and of a model's weights only the first bytes are read. Nothing is started but for
+    --calibrate; what that measured counts from then on, for this model on this hardware.
     """
     if context.invoked_subcommand:
         return
     if not model:
         raise CommandError("name a model: a folder, a config.json, or s3://BUCKET/NAME:TAG", code=REFUSED)
     from pilotlight.platform.cli import recommend_input as given
+    from pilotlight.platform.cli.calibrating import Question
     from pilotlight.platform.cli.recommend_output import show
 
     with given.refused():
-        facts = given.read_model(context, model)
+        read = given.read_model(context, model)
         workload = given.workload(prompt, answer, rate)
-        constraints = given.constraints(facts, tensor_parallel, kv_dtype, context_length)
+        fixed = given.constraints(read.facts, tensor_parallel, kv_dtype, context_length)
+        asked = Question(read.facts, read.fingerprint, read.folder, given.slo(slo or []), workload, fixed)
         there = given.accelerators(accelerator or [], accelerators or [], memory, every=compare)
-        show(given.rows(facts, there, given.slo(slo or []), workload, constraints), explain=explain, as_json=as_json)
+        measured = given.calibrations(context, store, within, accelerators or [], calibrate=calibrate)
+        show(given.rows(asked, there, measured), explain=explain, as_json=as_json)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import typer
 
+from pilotlight.platform.cli.calibrating import Calibrations, Question
 from pilotlight.platform.cli.errors import REFUSED, CommandError
 from pilotlight.platform.cli.models import registry
 from pilotlight.platform.cli.target import target
@@ -33,12 +34,12 @@ from pilotlight.recommender import (
     Tensor,
     UnknownAccelerator,
     Workload,
-    compare,
     read_catalogue,
     read_facts,
     read_folder,
     recommend,
 )
+from pilotlight.recommender.files import fingerprint, fingerprint_of
 from pilotlight.recommender.probing import probe_cpu
 
 HOST = "cpu"
@@ -55,18 +56,28 @@ def refused() -> Iterator[None]:
         raise CommandError(str(error), code=REFUSED) from error
 
 
-def read_model(context: typer.Context, model: str) -> ModelFacts:
+@dataclass(frozen=True)
+class Model:
+    """A model as far as it is known without its weights."""
+
+    facts: ModelFacts
+    fingerprint: str
+    folder: Path | None = None
+    """Where its weights are; None: not here."""
+
+
+def read_model(context: typer.Context, model: str) -> Model:
     """A folder, a `config.json`, or a reference. Raises CommandError and RecommenderError."""
     if not model.startswith("s3://"):
         path = Path(model)
         if not path.exists():
             raise CommandError(f"there is no {model}; name a model's folder, its config.json, or s3://BUCKET/NAME:TAG")
-        return read_folder(path)
+        return Model(read_folder(path), fingerprint(path), path if path.is_dir() else None)
     ref = parse_ref(model)
     with translated():
         manifest = _registry(context, ref).resolve(ref).manifest
     tensors = {name: Tensor(one.dtype, one.shape, one.bytes) for name, one in manifest.tensors.items()}
-    return read_facts(manifest.config, tensors)
+    return Model(read_facts(manifest.config, tensors), fingerprint_of(manifest.config, tensors))
 
 
 def _registry(context: typer.Context, ref: ModelRef) -> Registry:
@@ -145,10 +156,36 @@ def constraints(facts: ModelFacts, parallel: int | None, kv_dtype: str, length: 
     return Constraints(tensor_parallel=parallel, kv_dtype=kv_dtype, context=length, task=facts.task)
 
 
-def rows(
-    facts: ModelFacts, there: Sequence[Accelerator], bounds: Slo, asked: Workload, fixed: Constraints
-) -> list[Recommendation | Refusal]:
+def calibrations(
+    context: typer.Context, store: Path | None, within: str, files: Sequence[Path], *, calibrate: bool
+) -> Calibrations:
+    """Raises CommandError and RecommenderError."""
+    seconds = parse_seconds(within, "--within") if calibrate else None
+    return Calibrations(target(context).state, store, seconds, read_catalogue(files))
+
+
+def rows(asked: Question, there: Sequence[Accelerator], measured: Calibrations) -> list[Recommendation | Refusal]:
     """One of each accelerator; a refusal of the only one is raised, with one that would do."""
     if len(there) == 1:
-        return [recommend(facts, there[0], None, bounds, asked, fixed, others=read_catalogue(()).entries)]
-    return compare(facts, there, bounds, asked, fixed)
+        return [_row(asked, there[0], measured, read_catalogue(()).entries)]
+    if measured.seconds is not None or measured.store is not None:
+        raise CommandError("--calibrate and --store are of one accelerator; name it with --accelerator", code=REFUSED)
+    return [_tried(asked, accelerator, measured) for accelerator in there]
+
+
+def _tried(asked: Question, accelerator: Accelerator, measured: Calibrations) -> Recommendation | Refusal:
+    try:
+        return _row(asked, accelerator, measured)
+    except RecommenderError as error:
+        return Refusal(accelerator, error)
+
+
+def _row(
+    asked: Question, accelerator: Accelerator, measured: Calibrations, others: Sequence[Accelerator] = ()
+) -> Recommendation:
+    facts, bounds, workload = asked.facts, asked.slo, asked.workload
+    known = measured.known(asked, accelerator)
+    if known is None:
+        return recommend(facts, accelerator, None, bounds, workload, asked.constraints, others=others)
+    made = recommend(facts, accelerator, known.performance, bounds, workload, known.constraints, others=others)
+    return replace(made, notes=(known.note, *made.notes))
