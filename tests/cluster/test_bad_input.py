@@ -148,6 +148,7 @@ def test_what_is_wrong_is_told_to_users_operators_and_callers(
             60,
         )
         assert cluster.condition(namespace, "chat")["status"] == "False"
+        wait_for(lambda: says(warnings(namespace), case.words), "a warning among its events tells it", 30)
     else:
         cluster.until_ready(namespace, "chat")
 
@@ -163,6 +164,14 @@ def test_what_is_wrong_is_told_to_users_operators_and_callers(
         lambda: says(kubectl("describe", "fn", "chat", "-n", namespace).stdout, case.words), "kubectl tells it", 60
     )
     assert says(described(cluster, f"{namespace}/chat"), case.words)
+
+
+def warnings(namespace: str) -> str:
+    """Of the namespace's function, one a line."""
+    chosen = "involvedObject.kind=Function,type=Warning"
+    return kubectl(
+        "get", "events", "-n", namespace, "--field-selector", chosen, "-o", "jsonpath={.items[*].message}"
+    ).stdout
 
 
 def described(cluster: Cluster, function: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pilotlight.platform.kubernetes.pods import failure_of, overdue, status_of
+from pilotlight.platform.kubernetes.pods import failure_of, lacks_secret, overdue, status_of
 from pilotlight.runtime.spec import EngineCounters, Phase, PhaseReport, ReplicaState, ReplicaStatus
 
 CREATED = "2026-01-01T00:00:00Z"
@@ -105,6 +105,19 @@ def test_what_does_not_go_away_by_waiting_is_a_failure_in_words(status: dict[str
 )
 def test_what_is_under_way_is_no_failure(status: dict[str, Any]) -> None:
     assert failure_of(pod(**status), PATIENCE, T0) == ""
+
+
+@pytest.mark.parametrize(("secret", "heals"), [("chat-00001-pilotlight", True), ("of-users", False)])
+def test_only_the_revisions_own_secret_is_waited_for(secret: str, heals: bool) -> None:
+    waits = {"reason": "CreateContainerConfigError", "message": f'secret "{secret}" not found'}
+    made = pod(containerStatuses=container(waiting=waits))
+    made["metadata"]["labels"] = {"serving.knative.dev/revision": "chat-00001"}
+
+    status = status_of(made, None, PATIENCE, T0)
+
+    assert lacks_secret(made) is heals
+    assert status.state is (ReplicaState.STARTING if heals else ReplicaState.FAILED)
+    assert "written again" in status.message if heals else secret in status.message
 
 
 def test_a_pod_without_a_node_fails_after_a_while_and_says_what_it_waits_for_until_then() -> None:

@@ -33,12 +33,11 @@ from pilotlight.platform.kubernetes.knative.service import (
     Timeouts,
     knative_service,
     revision_secret,
-    secret_name,
     service_change,
     storage_secret_of,
 )
 from pilotlight.platform.kubernetes.mirror import Objects
-from pilotlight.platform.kubernetes.pods import missing_secret
+from pilotlight.platform.kubernetes.pods import lacks_secret
 from pilotlight.platform.values import Function, ReplicaRecord, Revision
 from pilotlight.runtime.podspec import pod_environment
 
@@ -202,9 +201,9 @@ def _lacking(pods: Mapping[Key, Object]) -> Mapping[Key, Mapping[str, frozenset[
     """By function and revision: uids of the pods that cannot start because the revision's Secret is not there."""
     found: dict[Key, dict[str, frozenset[str]]] = {}
     for key, pod in pods.items():
-        labels = labels_of(pod)
-        revision = labels.get(REVISION_LABEL, "")
-        if missing_secret(pod) == secret_name(revision):
+        if lacks_secret(pod):
+            labels = labels_of(pod)
             of_function = found.setdefault(Key(key.namespace, labels[FUNCTION_LABEL]), {})
+            revision = labels[REVISION_LABEL]
             of_function[revision] = of_function.get(revision, frozenset()) | {pod["metadata"]["uid"]}
     return found

@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from pilotlight.platform.kubernetes.kinds import Object, condition
+from pilotlight.platform.kubernetes.kinds import Object, condition, labels_of
+from pilotlight.platform.kubernetes.knative.names import REVISION_LABEL, secret_name
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaState, ReplicaStatus
 
 QUEUE_PROXY_PORT = 8012
@@ -102,7 +103,8 @@ def status_of(pod: Object, said: ReplicaStatus | None, patience: float, now: flo
 def failure_of(pod: Object, patience: float, now: float) -> str:
     """Why it will not become ready, one sentence; empty: it may."""
     for status in _containers(pod):
-        if text := _container_failure(status):
+        text = _container_failure(status)
+        if text and not _lacks_secret(pod, status):  # which is written again
             return _short(text)
     if pod["status"].get("phase") == "Failed":  # as a whole: evicted, or its node went
         return _short(pod["status"].get("message") or pod["status"].get("reason") or "the pod failed")
@@ -118,13 +120,18 @@ def waits_for(pod: Object) -> str:
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return _short(scheduled.get("message", ""))
-    return ""
+    return "the Secret of its revision is gone and is written again" if lacks_secret(pod) else ""
 
 
-def missing_secret(pod: Object) -> str:
-    """Name of a Secret that a container of it cannot start without and that is not there; empty: all are."""
-    said = (((status.get("state") or {}).get("waiting") or {}).get("message") or "" for status in _containers(pod))
-    return next((found[1] for text in said if (found := _MISSING_SECRET.search(text))), "")
+def lacks_secret(pod: Object) -> bool:
+    """Whether a container cannot start because the Secret of the pod's revision is gone."""
+    return any(_lacks_secret(pod, status) for status in _containers(pod))
+
+
+def _lacks_secret(pod: Object, status: Mapping[str, Any]) -> bool:
+    waiting = (status.get("state") or {}).get("waiting") or {}
+    found = _MISSING_SECRET.search(waiting.get("message") or "")
+    return found is not None and found[1] == secret_name(labels_of(pod).get(REVISION_LABEL, ""))
 
 
 def _containers(pod: Object) -> Iterator[Mapping[str, Any]]:

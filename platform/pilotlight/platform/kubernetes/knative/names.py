@@ -29,6 +29,11 @@ _LONGEST = 63
 _DIGEST = 32
 
 
+def secret_name(revision: str) -> str:
+    """Of the Secret that a revision's pods have their environment from."""
+    return f"{revision}-pilotlight"
+
+
 def deployment_name(revision: str) -> str:
     """Knative's name of a revision's Deployment: what is too long ends in its MD5 (kmeta.ChildName)."""
     suffix = "-deployment"

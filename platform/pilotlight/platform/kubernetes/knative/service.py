@@ -20,6 +20,7 @@ from pilotlight.platform.kubernetes.kinds import (
     owner_reference,
 )
 from pilotlight.platform.kubernetes.knative import names
+from pilotlight.platform.kubernetes.knative.names import secret_name
 from pilotlight.platform.kubernetes.knative.podspec import pod_spec
 from pilotlight.platform.values import Policy, Revision
 from pilotlight.runtime.podspec import KEY_VARIABLE
@@ -89,11 +90,6 @@ def most_seconds(defaults: Object | None) -> int:
     """Longest timeout that a cluster allows, from Knative's ConfigMap `config-defaults`; None: it could not be read."""
     text = ((defaults or {}).get("data") or {}).get("max-revision-timeout-seconds", "")
     return int(text) if text.isdigit() else DEFAULT_MOST_SECONDS
-
-
-def secret_name(revision: str) -> str:
-    """Of the Secret that a revision's pods have their environment from."""
-    return f"{revision}-pilotlight"
 
 
 def storage_secret_of(service: Object, revision: str) -> str | None:

@@ -1,0 +1,35 @@
+"""What others take away of what a function is made of comes back."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from tests.cluster.conftest import SYSTEM, Cluster, wait_for
+
+from pilotlight.platform.kubernetes.kinds import LEASE, SECRET
+from pilotlight.platform.kubernetes.knative.names import secret_name
+from pilotlight.platform.kubernetes.operator import LEASE as LEADERSHIP
+
+BODY = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+
+
+@pytest.mark.timeout(400)
+def test_a_revisions_secret_that_was_deleted_is_there_again_for_whoever_waits(cluster: Cluster, namespace: str) -> None:
+    cluster.function(namespace, "chat")
+    cluster.until_ready(namespace, "chat")
+    cluster.api.delete(SECRET, namespace, secret_name("chat-00001"))
+
+    url = f"{cluster.url}/f/{namespace}/chat/v1/chat/completions"
+    answer = httpx.post(url, headers=cluster.headers, json=BODY, timeout=180)
+
+    assert answer.status_code == 200, answer.text
+    assert cluster.api.get(SECRET, namespace, secret_name("chat-00001"))["metadata"]["labels"]
+
+
+@pytest.mark.timeout(300)
+def test_a_lease_that_was_deleted_is_made_again_by_whoever_leads_then(cluster: Cluster, namespace: str) -> None:
+    cluster.api.delete(LEASE, SYSTEM, LEADERSHIP)
+
+    wait_for(lambda: cluster.api.get(LEASE, SYSTEM, LEADERSHIP)["spec"]["holderIdentity"], "one leads", 60)
+    cluster.function(namespace, "chat")
+    cluster.until_ready(namespace, "chat")
