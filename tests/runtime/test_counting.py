@@ -48,11 +48,11 @@ async def test_a_busy_one_is_read_every_few_seconds_and_its_looks_are_summed() -
     counting = Counting(engine.page, engine.clock)
     await engine.looks(counting, 3)
     first = counting.counters
-    await engine.looks(counting, 1, None, 0, 5, 2, 0)
+    await engine.looks(counting, 1, None, 5, 0, 0)
 
     assert engine.reads == 2
     assert first == EngineCounters(at=1001.0, looks=1, in_flight=3, prompt_tokens=70)
-    assert counting.counters == EngineCounters(1001.0 + COUNTERS_SECONDS, looks=4, in_flight=11, prompt_tokens=70)
+    assert counting.counters == EngineCounters(1001.0 + COUNTERS_SECONDS, looks=3, in_flight=9, prompt_tokens=70)
 
 
 @pytest.mark.parametrize("content", ["", "<html>", _PAGE.replace("70", "NaN")])
@@ -60,10 +60,10 @@ async def test_what_cannot_be_read_is_read_again_later(content: str) -> None:
     engine = Engine()
     counting = Counting(engine.page, engine.clock)
     engine.content = content
-    await engine.looks(counting, 2, 2, 2)
+    await engine.looks(counting, 2, 2)
     before = engine.reads, counting.counters
     engine.content = _PAGE
-    await engine.looks(counting, 2, 2, 2)
+    await engine.looks(counting, 2, 2)
 
     assert before == (1, None)
-    assert counting.counters == EngineCounters(1006.0, looks=6, in_flight=12, prompt_tokens=70)
+    assert counting.counters == EngineCounters(1004.0, looks=4, in_flight=8, prompt_tokens=70)

@@ -26,7 +26,7 @@ from pilotlight.recommender.workload import Slo
 
 PATIENCE = 2
 """Observations in a row that must break a bound before the cap is cut."""
-LEAST_KEPT = 0.25
+LEAST_KEPT = 0.5
 """Of the requests in flight, what one cut leaves at least."""
 STILL_SETTLED = 1.1
 """More in flight than this share of the cap runs since before a cut, and says nothing of it yet."""

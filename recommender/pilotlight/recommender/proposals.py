@@ -19,8 +19,8 @@ from pilotlight.recommender.workload import Slo
 
 THRESHOLD = 1.25
 """Factor from which a difference is worth a new revision."""
-LEAST_MEASURED = 12.0
-"""Observations that a batch size is proposed from: a minute of work."""
+LEAST_MEASURED = 40.0
+"""Observations that a batch size is proposed from, by weight: some minutes of work."""
 LEAST_REQUESTS = 2000
 """Requests that a length is proposed from: their longest thousandth is two."""
 BUSY = 0.7

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pilotlight.runtime.spec import EngineCounters
 from pilotlight.runtime.wire import WireError
 
-COUNTERS_SECONDS = 5.0
+COUNTERS_SECONDS = 3.0
 """Between two readings of the counters, which are a page of text; only while there is work."""
 
 

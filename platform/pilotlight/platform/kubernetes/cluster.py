@@ -32,7 +32,6 @@ from pilotlight.platform.kubernetes.pods import (
 )
 from pilotlight.platform.kubernetes.probing import Prober, Target
 from pilotlight.platform.values import ReplicaRecord
-from pilotlight.runtime.counting import COUNTERS_SECONDS
 from pilotlight.runtime.spec import Phase, PhaseReport, ReplicaSpec, ReplicaState, ReplicaStatus
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -40,6 +39,8 @@ LEAVES_FIRST = "-1000"
 """Of a ReplicaSet's pods that are equally ready, the one with the least cost goes first."""
 ASKED_SECONDS = 10.0
 """A pod that leaves goes when its Deployment's count falls; where another pod went instead, it is ended by name."""
+COUNTED_SECONDS = 5.0
+"""Between two questions to a ready pod what its engine has counted: there may be a thousand."""
 LOOK_AGAIN_SECONDS = 10.0
 """Without any news; what was changed by others is put right then at the latest."""
 
@@ -93,7 +94,7 @@ class KubernetesCluster:
         self._clock = clock
         self._settings = settings
         self._blocked = blocked
-        self._prober = Prober(changed, COUNTERS_SECONDS)
+        self._prober = Prober(changed, COUNTED_SECONDS)
         self._pending: dict[str, RevisionId] = {}
         self._left: set[str] = set()
         self._asked: dict[str, float] = {}
