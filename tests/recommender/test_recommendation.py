@@ -348,7 +348,18 @@ def test_a_bound_that_physics_forbids_is_refused_with_one_that_can_be_kept(slo: 
 
     assert f"{refusal.reachable:.3g} s or more" in str(refusal)
     reachable = replace(slo, **{refusal.bound: refusal.reachable * 1.001})
-    assert recommend(LLAMA, H100, slo=reachable, workload=CHAT).number("concurrency") >= 1
+    made = recommend(LLAMA, H100, slo=reachable, workload=CHAT)
+    assert made.number("concurrency") >= 1
+    assert not any("measure it" in note for note in made.notes)
+
+
+def test_a_bound_that_only_luck_would_keep_is_recommended_for_with_its_doubt() -> None:
+    alone = recommend(LLAMA, H100, constraints=Constraints(tensor_parallel=1)).performance.itl_at(1)
+    slo = Slo(itl=(alone.low + alone.value) / 2)
+    made = recommend(LLAMA, H100, slo=slo, constraints=Constraints(tensor_parallel=1))
+
+    assert made.number("concurrency") == 1
+    assert any("itl: one request alone" in note and "measure it" in note for note in made.notes)
 
 
 def test_a_bound_that_is_out_of_reach_here_names_an_accelerator_that_keeps_it() -> None:

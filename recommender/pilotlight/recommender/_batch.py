@@ -35,6 +35,8 @@ class Batch:
     chosen: int
     because: str
     """What keeps `likely` from being more."""
+    doubt: str = ""
+    """Which bound even a lone request is expected to break, though it may keep it; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def load_of(placed: Placed, performance: Performance) -> Load:
 
 
 def choose(placed: Placed, load: Load, slo: Slo) -> Batch:
-    """Raises `SloUnreachable` where a single request is too slow already."""
-    _check(placed, load, slo)
+    """Raises `SloUnreachable` where a single request is surely too slow already."""
+    doubt = _doubt(placed, load, slo)
     most = max(1, placed.plan.sequences)
     useful = _useful(load, most)
     likely, because = _within(load, slo, useful, _value)
@@ -81,7 +83,7 @@ def choose(placed: Placed, load: Load, slo: Slo) -> Batch:
     safe, _ = _within(load, slo, useful, _high)
     hopeful, _ = _within(load, slo, useful, _low)
     chosen, _ = _within(load, slo, useful, None)
-    return Batch(safe, max(likely, chosen), max(hopeful, chosen), chosen, because)
+    return Batch(safe, max(likely, chosen), max(hopeful, chosen), chosen, because, doubt)
 
 
 def _memory(placed: Placed, most: int) -> str:
@@ -90,10 +92,18 @@ def _memory(placed: Placed, most: int) -> str:
     return "the KV cache holds no more at these lengths, 99 times of 100"
 
 
-def _check(placed: Placed, load: Load, slo: Slo) -> None:
+def _doubt(placed: Placed, load: Load, slo: Slo) -> str:
+    """An expectation alone forbids nothing: only a bound below the interval is out of reach."""
+    doubts = []
     for bound, wanted, alone in (("itl", slo.itl, load.itl(1)), ("ttft", slo.ttft, load.ttft(1))):
-        if wanted is not None and alone.value > wanted:
+        if wanted is not None and alone.low > wanted:
             raise SloUnreachable(bound, wanted, alone.value, f"{placed.accelerators} x {placed.accelerator.name}")
+        if wanted is not None and alone.value > wanted:
+            doubts.append(
+                f"{bound}: one request alone is expected to take {alone.value:.3g} s and may take {alone.low:.3g} s,"
+                f" but the bound is {wanted:g} s; measure it"
+            )
+    return "; ".join(doubts)
 
 
 def _within(load: Load, slo: Slo, most: int, side: Side | None) -> tuple[int, str | None]:

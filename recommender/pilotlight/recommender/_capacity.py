@@ -36,7 +36,9 @@ def notes(choice: Choice) -> Iterator[str]:
         yield "lengths: only a usual length is known, so the longest request and answer are not bounded by it"
     if not performance.itl.measured:
         yield "latencies: nothing was measured, so they are the roofline's, and may be off by two times either way"
-    elif choice.batch.safe == 1 and choice.batch.likely > 1:
+    if choice.batch.doubt:
+        yield choice.batch.doubt
+    elif performance.itl.measured and choice.batch.safe == 1 and choice.batch.likely > 1:
         yield "latencies: their intervals are wide enough that only one request at once is sure to keep the bounds"
 
 

@@ -97,7 +97,7 @@ def recommend(
     Raises:
         DoesNotFit: No number of accelerators has the memory.
         OptionRefused: What is fixed contradicts the model.
-        SloUnreachable: A single request is too slow already.
+        SloUnreachable: A single request is surely too slow already.
     """
     fixed = replace(constraints, task="embed") if facts.encoder else constraints
     made = _made(facts, accelerator, performance, slo, workload, fixed)
@@ -213,11 +213,16 @@ def _best(candidates: Iterable[Choice | RecommenderError]) -> Choice | Recommend
     for found in candidates:
         if not isinstance(found, Choice):
             refusals.append(found)
-        elif best is None or found.per_accelerator > WORTH * best.per_accelerator:
+        elif best is None or (best.batch.doubt and not found.batch.doubt) or _worth(found, best):
             best = found
         else:
             break
     return best or min(refusals, key=_told_last)
+
+
+def _worth(more: Choice, fewer: Choice) -> bool:
+    doubtful = bool(more.batch.doubt) and not fewer.batch.doubt
+    return not doubtful and more.per_accelerator > WORTH * fewer.per_accelerator
 
 
 def _told_last(error: RecommenderError) -> tuple[bool, float]:
