@@ -26,7 +26,8 @@ from pilotlight.platform.kubernetes.kinds import (
 )
 from pilotlight.platform.kubernetes.knative import names
 from pilotlight.platform.kubernetes.knative.latest import Latest
-from pilotlight.platform.kubernetes.knative.scaling import View, Wanted, Writes, decide
+from pilotlight.platform.kubernetes.knative.resting import NOTHING, Resting
+from pilotlight.platform.kubernetes.knative.scaling import View, Wanted, Writes
 from pilotlight.platform.kubernetes.mirror import Mirror
 from pilotlight.platform.kubernetes.pods import is_ready, leaves
 
@@ -74,6 +75,7 @@ class Autoscaler:
         self._clock = clock
         self._class = class_name
         self._latest = Latest(clock)
+        self._resting = Resting()
         self._threads = ThreadPoolExecutor(TOGETHER, thread_name_prefix="autoscaler")
         self.again_seconds: float | None = None
         """When to reconcile again without any news; None: no need."""
@@ -107,6 +109,7 @@ class Autoscaler:
         self._threads.shutdown(cancel_futures=True)
 
     def _looks(self, wanted: Mapping[Key, Wanted]) -> list[_Look]:
+        """Those that something follows from."""
         ready = _ready_pods(self._sources.pods.objects.values())
         services, deployments = self._sources.services.objects, self._sources.deployments.objects
         looks = []
@@ -118,9 +121,11 @@ class Autoscaler:
             replicas = None if deployment is None else deployment["spec"].get("replicas", 0)
             service = self._latest.of(SERVERLESS_SERVICE, key, services.get(key))
             view = View(autoscaler, service, replicas, ready[key], wanted.get(key), self._clock.now())
-            looks.append(_Look(autoscaler, replicas, decide(view)))
-        self._latest.keep({look.key for look in looks} | {_target(look.autoscaler) for look in looks})
-        return looks
+            looks.append(_Look(autoscaler, replicas, self._resting.decide(key, view)))
+        keys = {look.key for look in looks}
+        self._resting.keep(keys)
+        self._latest.keep(keys | {_target(look.autoscaler) for look in looks})
+        return [look for look in looks if look.writes != NOTHING]
 
     def _owns(self, autoscaler: Object) -> bool:
         ours = annotations_of(autoscaler).get(names.CLASS) == self._class and FUNCTION_LABEL in labels_of(autoscaler)
