@@ -27,7 +27,8 @@ from pilotlight.recommender.workload import Slo
 PATIENCE = 2
 """Observations in a row that must break a bound before the cap is cut."""
 LEAST_KEPT = 0.5
-"""Of the requests in flight, what one cut leaves at least."""
+"""Of the requests in flight, what one cut leaves at least; less where the latency is more than twice what is promised:
+it cannot fall by more than in proportion."""
 STILL_SETTLED = 1.1
 """More in flight than this share of the cap runs since before a cut, and says nothing of it yet."""
 MOST_GROWTH = 2.0
@@ -172,14 +173,21 @@ def _cut(cap: int, broken: list[Bound], seen: Observation) -> int:
     """What is in flight counts, where it is less than the cap."""
     batch = min(float(cap), seen.batch)
     wanted = min(_holding(bound, batch) for bound in broken)
-    return _whole(max(LEAST_KEPT * batch, min(wanted, batch - 1)))
+    kept = min(LEAST_KEPT, *(_proportion(bound) for bound in broken))
+    return _whole(max(kept * batch, min(wanted, batch - 1)))
+
+
+def _proportion(bound: Bound) -> float:
+    """Share of the load that holds a bound which was broken, if the latency is in proportion to the load."""
+    assert bound.measured is not None
+    return HEADROOM * bound.seconds / bound.measured
 
 
 def _holding(bound: Bound, batch: float) -> float:
     """Requests in flight at which the bound is held again, by the curve's shape at the height just measured."""
     assert bound.measured is not None
     if bound.curve is None:
-        return batch * HEADROOM * bound.seconds / bound.measured
+        return batch * _proportion(bound)
     scale = bound.measured / bound.curve.at(batch * bound.unit).value
     return bound.within(max(1, floor(batch)), certain=False, scale=scale)
 
