@@ -32,7 +32,7 @@ def test_the_usual_follows_a_step_only_after_its_share_of_a_day() -> None:
     scores = np.concatenate((np.zeros(480), np.ones(480)))
     usual = Drift(0.9).usual(scores, rows_per_block=10, start=0.0)
 
-    assert usual[: 480 + 40].max() == 0
+    assert usual[: 480 + 20].max() == 0
     assert usual[-1] == 1
 
 

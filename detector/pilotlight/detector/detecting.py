@@ -39,7 +39,7 @@ class Detector:
         self._all = stacked(profiles)
         self._levels = np.array([one.level for one in profiles])
         self._watch = Watch(alarming, np.array([one.usual for one in profiles]))
-        self._recent = np.full((alarming.smoothing, len(profiles), len(model.columns.judged)), np.nan)
+        self._recent = np.full((alarming.persistence.n, len(profiles), len(model.columns.judged)), np.nan)
         self._judged = [model.names[place] for place in model.columns.judged]
         self._pressure = [place for place, name in enumerate(model.names) if roles.get(name) is Role.PRESSURE]
 

@@ -39,10 +39,10 @@ class Drift:
     """What counts as usual right now, after DSPOT (Siffer et al., KDD 2017), which subtracts a moving average.
 
     A quantile of the last day's half hours instead of an average: an incident of less than the quantile's remainder
-    of a day (2.4 hours at 0.9) does not become usual, and the hours that are high every day do.
+    of a day (1.2 hours at 0.95) does not become usual, and the hours that are high every day do.
     """
 
-    quantile: float = 0.9
+    quantile: float = 0.95
 
     def usual(self, scores: Vector, rows_per_block: int, start: float) -> Vector:
         """The baseline of each row, from rows before its half hour only; shape (rows,) in and out.

@@ -31,9 +31,9 @@ class Settings:
 
     hidden: int = 64
     latent: int = 8
-    epochs: int = 15
-    batch: int = 256
-    rate: float = 2e-3
+    epochs: int = 10
+    batch: int = 512
+    rate: float = 3e-3
     kl_target: float = 10.0
     """Nats that the code of a row may hold on average; beta is steered there (SLA-VAE's target)."""
     margin: float = 6.0

@@ -18,7 +18,7 @@ class Verdict:
 
     health: Health
     score: float
-    """Excess over what is usual, smoothed and lasting; see `alarming.py`. NaN: nothing is known of the window."""
+    """Lasting excess over what is usual; see `alarming.py`. NaN: nothing is known of the window."""
     threshold: float
     """Above it the window is unusual."""
     attribution: Mapping[str, float]

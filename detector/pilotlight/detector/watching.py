@@ -28,27 +28,19 @@ class Watch:
         self._usual = usual.copy()
         self._block = np.zeros((count, block))
         self._filled = np.zeros(count, dtype=np.intp)
-        self._scores = np.full((count, alarming.smoothing), np.nan)
         self._last = np.full((count, alarming.persistence.n), -np.inf)
 
     def step(self, scores: Vector) -> Vector:
         """The excess of each revision's next window, shape (revisions,) in and out; NaN is not known, and forgotten."""
         known = np.isfinite(scores)
-        smooth = self._smoothed(scores, known)
-        _push(self._last, smooth - self._usual, known)
-        self._learn(smooth, known)
+        _push(self._last, scores - self._usual, known)
+        self._learn(scores, known)
         n, k = self._alarming.persistence.n, self._alarming.persistence.k
         return np.where(known, np.partition(self._last, n - k, axis=1)[:, n - k], np.nan)
 
-    def _smoothed(self, scores: Vector, known: Flags) -> Vector:
-        _push(self._scores, scores, known)
-        there = np.isfinite(self._scores)
-        sums = np.where(there, self._scores, 0.0).sum(axis=1)
-        return np.asarray(sums / np.maximum(1, there.sum(axis=1)))
-
-    def _learn(self, smooth: Vector, known: Flags) -> None:
+    def _learn(self, scores: Vector, known: Flags) -> None:
         places = np.flatnonzero(known)
-        self._block[places, self._filled[places]] = smooth[places]
+        self._block[places, self._filled[places]] = scores[places]
         self._filled[places] += 1
         whole = self._filled == self._block.shape[1]
         if whole.any():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotlight.detector.evaluation.measures import auc_pr, judge, softened, spans, vus_pr
+from pilotlight.detector.evaluation.measures import auc_pr, judge, softened, spans, trailing_mean, vus_pr
 
 
 def flags(text: str) -> np.typing.NDArray[np.bool_]:
@@ -108,3 +108,7 @@ def test_more_alarms_never_find_fewer_events(one: list[bool], other: list[bool])
     more = fewer | (np.arange(size) % 2 == 0)
 
     assert len(judge(more, labels, 6).delays) >= len(judge(fewer, labels, 6).delays)
+
+
+def test_a_trailing_mean_is_of_the_rows_that_there_are() -> None:
+    assert trailing_mean(np.array([1.0, 3.0, 8.0]), 2).tolist() == [1.0, 2.0, 5.5]

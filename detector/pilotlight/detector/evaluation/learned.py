@@ -17,7 +17,7 @@ from pilotlight.detector.network import Network
 from pilotlight.detector.training import fit
 from pilotlight.detector.vae import Settings, train
 
-PLAIN = Settings(hidden=32, latent=8, epochs=15, rate=1e-3, variational=False)
+PLAIN = Settings(hidden=32, latent=8, epochs=15, rate=2e-3, variational=False)
 """An autoencoder of 32-8-32 units, 15 epochs."""
 
 

@@ -112,3 +112,11 @@ def softened(labels: Flags, width: int) -> Vector:
                 if 0 <= place < len(soft):
                     soft[place] = min(1.0, soft[place] + slope)
     return soft
+
+
+def trailing_mean(values: Vector, rows: int) -> Vector:
+    """The mean of the last `rows` values, of those that there are in the beginning; shape (rows,) in and out."""
+    sums = np.cumsum(np.concatenate(([0.0], values)))
+    ends = np.arange(1, len(values) + 1)
+    begins = np.maximum(0, ends - rows)
+    return np.asarray((sums[ends] - sums[begins]) / (ends - begins))

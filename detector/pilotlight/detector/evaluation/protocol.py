@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from pilotlight.detector.alarming import Alarming, trailing_mean
+from pilotlight.detector.alarming import Alarming
 from pilotlight.detector.evaluation.alarms import BUDGET, Outcome, best_rule, outcome
 from pilotlight.detector.evaluation.baselines import BASELINES, SEEDLESS, Scores
 from pilotlight.detector.evaluation.budget import cut, incidents, lessons
 from pilotlight.detector.evaluation.learned import Surprises, autoencoder_scores, detector_scores, surprises_of
-from pilotlight.detector.evaluation.measures import auc_pr, judge, spans, vus_pr
+from pilotlight.detector.evaluation.measures import auc_pr, judge, spans, trailing_mean, vus_pr
 from pilotlight.detector.evaluation.series import Series, SeriesRefused
 from pilotlight.detector.model import LEAST_SCORE
+from pilotlight.detector.persistence import Persistence
 
 OURS, AUTOENCODER = "pilotlight", "mlp_ae"
 NAMES = (OURS, *BASELINES, AUTOENCODER)
@@ -153,7 +154,8 @@ class _Bench:
 
 
 def _smoothed(scores: Scores) -> Scores:
-    rows = Alarming(1).smoothing
+    """Averaged over as many windows as an alarm looks at."""
+    rows = Persistence().n
     return Scores(*(trailing_mean(np.log(one + LEAST_SCORE), rows) for one in scores))
 
 
