@@ -22,7 +22,7 @@ Rows = np.typing.NDArray[np.float64]
 
 NAMES = ("load", "tokens", "memory", "latency", "constant")
 COLUMNS = Columns(judged=(1, 2, 3, 4), load=(0,))
-QUICK = Settings(epochs=8)
+QUICK = Settings(epochs=8, batch=128)
 ALARMING = Alarming(minutes_per_row=5)
 
 
