@@ -18,7 +18,7 @@ from pilotlight.platform.simulate.arrivals.minutes import azure_functions
 from pilotlight.platform.simulate.arrivals.servegen import read_clients, servegen
 from pilotlight.platform.simulate.arrivals.synthetic import Synthetic, synthetic
 from pilotlight.platform.simulate.arrivals.tables import azure_llm, own
-from pilotlight.platform.simulate.arrivals.values import Arrivals, Batch, between, thinned
+from pilotlight.platform.simulate.arrivals.values import Arrivals, Batch, beside, between, thinned
 from pilotlight.platform.simulate.errors import SimulationRefused, TraceRefused
 from pilotlight.platform.simulate.formats import Process
 
@@ -273,3 +273,16 @@ def test_a_share_is_kept_of_everything_and_drawn_by_the_seed() -> None:
     assert len(part) == pytest.approx(2_000, rel=0.1)
     assert set(part) <= set(times(whole))
     assert part == times(thinned(whole, 0.1, seed=1)) != times(thinned(whole, 0.1, seed=2))
+
+
+def test_traces_beside_each_other_keep_their_functions_and_their_order() -> None:
+    rare = synthetic(Synthetic(Process.POISSON, rate=0.01, seconds=5_000, seed=1), Same(3, 1))
+    many = synthetic(Synthetic(Process.POISSON, rate=0.1, seconds=9_000, functions=2, seed=2), Same(4, 1))
+    found = rows(beside([rare, many]))
+
+    assert times(beside([rare, many])) == sorted(times(rare) + times(many))
+    assert {(name, prompt) for _, name, prompt, _ in found} == {
+        ("0/poisson-0", 3),
+        ("1/poisson-0", 4),
+        ("1/poisson-1", 4),
+    }

@@ -55,24 +55,26 @@ def test_ours_decides_as_the_platform_does() -> None:
     assert state.desired == 0
 
 
+@pytest.mark.parametrize("start", [10.0, 100.0])
 @pytest.mark.parametrize("name", ["keepalive-60s", "pilotlight-no-vae"])
 def test_looks_that_are_left_out_would_have_changed_little(
-    run: Run, name: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, name: str, start: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arrivals = synthetic(Synthetic(Process.GAMMA, rate=0.05, seconds=20_000, seed=3, variation=3.0), Same(100, 60))
-    lazily = run(name, arrivals, slots=2, most=4)
+    arrivals = synthetic(Synthetic(Process.GAMMA, rate=0.05, seconds=10_000, seed=3, variation=3.0), Same(100, 60))
+    lazily = run(name, arrivals, slots=2, most=4, start={"load": start})
     look = Pilotlight.look
 
     def every_second(self: Pilotlight, site: Scene, now: float) -> object:
         return look(self, site, now)._replace(again=now + 1.0, quiet=-1)
 
     monkeypatch.setattr(Pilotlight, "look", every_second)
-    eagerly = run(name, arrivals, slots=2, most=4)
+    eagerly = run(name, arrivals, slots=2, most=4, start={"load": start})
 
-    # Ticks fall up to a second after what they wait for; both see the same otherwise.
-    assert lazily.starts == pytest.approx(eagerly.starts, rel=0.03)
-    assert lazily.slo_attainment == pytest.approx(eagerly.slo_attainment, abs=0.01)
-    assert lazily.replica_seconds == pytest.approx(eagerly.replica_seconds, rel=0.02)
+    # Ticks fall up to a second after what they wait for, and some bursts are over by then. A look that is missing
+    # altogether changes starts by a quarter.
+    assert lazily.starts == pytest.approx(eagerly.starts, rel=0.1)
+    assert lazily.slo_attainment == pytest.approx(eagerly.slo_attainment, abs=0.02)
+    assert lazily.replica_seconds == pytest.approx(eagerly.replica_seconds, rel=0.05)
 
 
 def look_every_two_seconds(policy: Kpa, scene: Scene, begin: float, end: float) -> list[int]:

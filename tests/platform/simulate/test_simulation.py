@@ -73,12 +73,12 @@ def test_requests_share_a_replica_at_the_pace_of_its_batch() -> None:
 @pytest.mark.parametrize("load", [0.5, 0.8])
 def test_waits_of_one_server_are_those_of_queueing_theory(run: Run, load: float) -> None:
     # M/D/1 with a service of 1 s: P(wait <= t) = (1 - load) exp(load * t) for t <= 1 (Erlang 1909).
-    arrivals = synthetic(Synthetic(Process.POISSON, rate=load, seconds=60_000, seed=2), Same(100, 10))
+    arrivals = synthetic(Synthetic(Process.POISSON, rate=load, seconds=30_000, seed=2), Same(100, 10))
     for wait in (0.0, 0.5, 1.0):
         soon = {"interactive": Target(ttft=wait + 0.1 + 1e-6), "batch": Target(1.0)}
         found = run("always-on", arrivals, slots=1, most=1, targets=soon)
-        assert found.slo_attainment == pytest.approx((1 - load) * np.exp(load * wait), abs=0.02)
-        assert found.serving_seconds / found.seconds == pytest.approx(load, rel=0.02)
+        assert found.slo_attainment == pytest.approx((1 - load) * np.exp(load * wait), abs=0.03)
+        assert found.serving_seconds / found.seconds == pytest.approx(load, rel=0.03)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -26,8 +26,8 @@ class Speed(Protocol):
 class Linear:
     """Both latencies grow with the load in a straight line.
 
-    The usual values are the roofline's for Llama-3.1-8B at 16 bits on one H100, prompts of 512 and answers of 128 tokens:
-    8 ms between tokens alone and 14 ms with 32 requests in flight.
+    The usual values are the roofline's for Llama-3.1-8B at 16 bits on one H100, prompts of 512 and answers of 128
+    tokens: 8 ms between tokens alone and 14 ms with 32 requests in flight.
     """
 
     gap: float = 0.0077

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -70,11 +70,39 @@ def between(arrivals: Arrivals, start: float, end: float) -> Arrivals:
     return replace(arrivals, read=read)
 
 
+def beside(parts: Sequence[Arrivals]) -> Arrivals:
+    """Several traces at the same time, each with functions of its own; pre: their functions are known beforehand."""
+    names = [f"{place}/{name}" for place, part in enumerate(parts) for name in part.names]
+    offsets = np.cumsum([0, *(len(part.names) for part in parts)])
+
+    def read() -> Iterator[Batch]:
+        streams = [part.read() for part in parts]
+        heads = [next(stream, None) for stream in streams]
+        while there := [(place, head) for place, head in enumerate(heads) if head is not None]:
+            # Up to there everything is known of everyone.
+            bound = min(head.times[-1] for _, head in there)
+            taken = [(place, head.where(head.times <= bound)) for place, head in there]
+            for place, head in there:
+                left = head.where(head.times > bound)
+                heads[place] = left if len(left) else next(streams[place], None)
+            yield _together([replace(part, functions=part.functions + offsets[place]) for place, part in taken])
+
+    classes = {f"{place}/{name}": slo for place, part in enumerate(parts) for name, slo in part.classes.items()}
+    return Arrivals(read, names, classes)
+
+
+def _together(parts: Sequence[Batch]) -> Batch:
+    times = np.concatenate([part.times for part in parts])
+    order = np.argsort(times, kind="stable")
+    return Batch(
+        times[order],
+        np.concatenate([part.functions for part in parts])[order],
+        np.concatenate([part.prompts for part in parts])[order],
+        np.concatenate([part.answers for part in parts])[order],
+    )
+
+
 def merged(times: list[Floats], functions: list[int], lengths: list[tuple[Counts, Counts]]) -> Batch:
     """One batch of several functions' requests; the three lists are of one length."""
-    at = np.concatenate(times)
-    order = np.argsort(at, kind="stable")
-    owners = np.repeat(np.array(functions, dtype=np.int64), [len(part) for part in times])
-    prompts = np.concatenate([prompt for prompt, _ in lengths])
-    answers = np.concatenate([answer for _, answer in lengths])
-    return Batch(at[order], owners[order], prompts[order], answers[order])
+    columns = zip(times, functions, lengths, strict=True)
+    return _together([Batch(at, np.full(len(at), place), *drawn) for at, place, drawn in columns])

@@ -10,7 +10,7 @@ from math import inf
 from pilotlight.platform.simulate.errors import SimulationRefused
 from pilotlight.platform.simulate.policies.knative import Keys, Kpa
 from pilotlight.platform.simulate.policies.oracle import Oracle
-from pilotlight.platform.simulate.policies.ours import Pilotlight, demand_limits, improved
+from pilotlight.platform.simulate.policies.ours import Pilotlight, demand_limits, learning
 from pilotlight.platform.simulate.policies.public import EnovaPublic, KubeAi
 from pilotlight.platform.simulate.policies.values import Future, Make, Policy, Setting
 
@@ -40,7 +40,7 @@ def _keep_alive(seconds: float) -> Make:
 
 def _ours(setting: Setting, future: Future) -> Policy:
     del future
-    return improved(setting)
+    return learning(setting)
 
 
 def _always_on(setting: Setting, future: Future) -> Policy:
