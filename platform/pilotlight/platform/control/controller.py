@@ -22,6 +22,7 @@ from pilotlight.platform.control.counting import beside_policy, wanted
 from pilotlight.platform.control.loads import loads
 from pilotlight.platform.control.observing import Observer
 from pilotlight.platform.control.plan import plan, serving
+from pilotlight.platform.control.resting import Resting
 from pilotlight.platform.control.routes import Served, facts, route
 from pilotlight.platform.control.specs import SpecSettings, replica_spec
 from pilotlight.platform.control.state import Known, Live
@@ -110,6 +111,9 @@ class Controller:
         self._observer = Observer(cluster, stores.replicas, self._writer, self.known)
         self._books = Bookkeeper(stores.records, stores.replicas, self._writer, self.known)
         self.follower = Follower(self.known)
+        self._resting = Resting(self.known)
+        self._told: dict[FunctionId, Route] = {}
+        """Routes as the activator has them."""
 
     # What others call
 
@@ -185,9 +189,11 @@ class Controller:
         now = self._clock.now()
         self.known.remember(self._shared(), self._clock.now())
         await self._follow(now)
-        world = self._world(now)
+        demands = self._traffic.demand()
+        world = self._world(now, demands)
         result = plan(world)
         self._mark(result, self._clock.monotonic())
+        self._resting.note(world, result, demands)
         self._traffic.apply(self._routes(world, result))
         self._tell(waiting)
         await self._act(result, now)
@@ -252,11 +258,12 @@ class Controller:
                 memory.state = replace(memory.state, desired=memory.state.desired + 1)
             log.info("replica found", replica=record.id, function=str(function))
 
-    def _world(self, now: float) -> World:
-        demands = self._traffic.demand()
+    def _world(self, now: float, demands: Mapping[FunctionId, Demand]) -> World:
+        """Without functions at rest."""
         woken, self._woken = self._woken, set()
+        self._resting.stir(self._observer.take_learned())
         running = {replica: count for demand in demands.values() for replica, count in demand.per_replica}
-        views = [self._views(name, demands.get(name), name in woken) for name in self.known.functions]
+        views = [self._views(name, demands.get(name), name in woken) for name in self._resting.awake(demands, woken)]
         replicas = tuple(live.view(running.get(live.record.id, 0)) for live in self.known.live.values())
         beside = tuple(view for _, apart in views for view in apart)
         return World(now, self._settings.room, tuple(view for view, _ in views), replicas, beside)
@@ -294,7 +301,14 @@ class Controller:
                 self.known.live[action.replica].leave(desired, now)
 
     def _routes(self, world: World, result: Plan) -> dict[FunctionId, Route]:
-        return {view.id: self._route(view, world, result) for view in world.functions}
+        """One that is as it was is the same object: that is no news to anybody."""
+        for view in world.functions:
+            fresh = self._route(view, world, result)
+            if self._told.get(view.id) != fresh:
+                self._told[view.id] = fresh
+        for gone in self._told.keys() - self.known.functions.keys():
+            del self._told[gone]
+        return dict(self._told)
 
     def _route(self, view: FunctionView, world: World, result: Plan) -> Route:
         memory = self.known.memory[view.id]

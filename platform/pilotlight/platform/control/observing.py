@@ -39,6 +39,7 @@ class Observer:
         self._writer = writer
         self._known = known
         self._starts: dict[tuple[str, str], Sequence[Mapping[str, float]]] = {}
+        self._learned: set[tuple[str, str]] = set()
 
     async def absorb(self, now: float, restarted: bool = False) -> dict[str, str]:
         """Take in what the replicas say of themselves; returns new names by old ones.
@@ -107,6 +108,12 @@ class Observer:
 
     async def _read_starts(self, digest: str, kind: str) -> None:
         self._starts[digest, kind] = await asyncio.to_thread(self._replicas.starts, digest, kind)
+        self._learned.add((digest, kind))
+
+    def take_learned(self) -> frozenset[tuple[str, str]]:
+        """Models, by digest and kind of engine, of which starts were read since the last call."""
+        learned, self._learned = frozenset(self._learned), set()
+        return learned
 
     def eta(self, template: Template) -> dict[str, float]:
         """Expected seconds of each phase of the next start."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +25,7 @@ def versioned(found: View) -> View:
     return replace(found, autoscaler=_versioned(found.autoscaler), service=service)
 
 
-def _versioned(found: dict[str, Any]) -> dict[str, Any]:
+def _versioned(found: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "metadata": {**found["metadata"], "resourceVersion": json.dumps(found, sort_keys=True)}}
 
 
