@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotlight.recommender.capping import CapDecision, CapReason, CapState, decide_cap, follow
+from pilotlight.recommender.learning import learned
 from pilotlight.recommender.performance import Observation, Performance
 from pilotlight.recommender.workload import Slo
 
@@ -120,6 +121,27 @@ def test_it_comes_to_rest() -> None:
     best = next(cap for cap in range(MOST, 0, -1) if itl_law(cap, 200.0) <= 0.035)
     assert max(caps) <= best
     assert min(caps) >= 0.6 * best
+
+
+def test_a_cap_that_nobody_uses_is_not_raised() -> None:
+    machine = settled(Slo(itl=0.05))
+    machine.slower = 1.8
+    machine.looks(60)
+    low = machine.state.cap
+    machine.slower, machine.demand = 1.0, 0.5 * low
+    machine.looks(120)
+
+    assert machine.state.cap == low
+
+
+def test_a_curve_that_is_wrong_lowers_no_cap_below_what_holds_in_flight() -> None:
+    wrong: Performance | None = None
+    for _ in range(10):
+        wrong = learned(wrong, Observation(40.0, 100.0, 0.2, 0.1))
+    decision = decide_cap(CapState(40), wrong, Observation(20.0, 100.0, 0.03), Slo(itl=0.05), MOST)
+
+    assert decision.reason is CapReason.LOWERED
+    assert decision.state.cap == 20
 
 
 def test_a_bound_out_of_reach_costs_no_throughput() -> None:

@@ -6,10 +6,12 @@ Numbered policy, the first that applies:
 3. a bound that even one request alone surely breaks is given up: no cap holds it;
 4. a bound that was broken in two observations in a row cuts the cap: to where the learned curve, scaled to what was
    just measured, holds it again; without a curve, in proportion;
-5. a cap at which the learned curve surely breaks a bound falls to where the curve expects to hold it;
-6. a cap below where the curve surely holds every bound rises to there, at most twofold at a time;
+5. a cap that is not used up, and at which the learned curve surely breaks a bound, falls to where the curve expects to
+   hold it, but not below what is in flight;
+6. a cap that is used, below where the curve surely holds every bound, rises to there, at most by half at a time;
 7. else it stays.
-Rule 4 rests on measurements alone, so that a curve that is wrong cannot keep a bound broken.
+Rule 4 rests on measurements alone, so that a curve that is wrong cannot keep a bound broken; 5 and 6 go no farther than
+measurements are near, for the same reason.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from math import floor
+from math import ceil, floor
 
 from pilotlight.recommender._bounds import HEADROOM, Bound, interval, milliseconds
 from pilotlight.recommender.learning import learned, pooled
@@ -31,7 +33,9 @@ LEAST_KEPT = 0.5
 it cannot fall by more than in proportion."""
 STILL_SETTLED = 1.1
 """More in flight than this share of the cap runs since before a cut, and says nothing of it yet."""
-MOST_GROWTH = 2.0
+USED = 0.7
+"""Share of a cap in flight from which on it is used: only then a higher one is of any use, and soon measured."""
+MOST_GROWTH = 1.5
 """Factor by which one decision may raise a cap."""
 
 
@@ -132,7 +136,9 @@ Change = tuple[int, CapReason, str]
 def _changed(state: CapState, bounds: list[Bound], seen: Observation, most: int) -> Change:
     known = [bound for bound in bounds if bound.curve is not None]
     stays = state.cap, CapReason.KEPT, f"cap {state.cap} is right as far as is known"
-    return _cut_down(state, bounds, seen) or _lowered(state.cap, known, most) or _raised(state, known, most) or stays
+    if change := _cut_down(state, bounds, seen):
+        return change
+    return _lowered(state.cap, known, seen) or _raised(state, known, seen, most) or stays
 
 
 def _cut_down(state: CapState, bounds: list[Bound], seen: Observation) -> Change | None:
@@ -145,11 +151,11 @@ def _cut_down(state: CapState, bounds: list[Bound], seen: Observation) -> Change
     return cap, CapReason.BROKEN, f"{said}, {worst.promise}; cap {state.cap} -> {cap}"
 
 
-def _lowered(before: int, known: list[Bound], most: int) -> Change | None:
+def _lowered(before: int, known: list[Bound], seen: Observation) -> Change | None:
     """Rule 5."""
-    if not any(bound.surely_breaks(before) for bound in known):
+    if seen.batch >= before or not any(bound.surely_breaks(before) for bound in known):
         return None
-    cap = _whole(min(bound.within(most, certain=False) for bound in known))
+    cap = max(_whole(min(bound.within(before, certain=False) for bound in known)), ceil(seen.batch))
     if cap >= before:
         return None
     worst = max(known, key=lambda bound: bound.at(before).low / bound.seconds)
@@ -157,12 +163,12 @@ def _lowered(before: int, known: list[Bound], most: int) -> Change | None:
     return cap, CapReason.LOWERED, f"{said}; cap {before} -> {cap}"
 
 
-def _raised(state: CapState, known: list[Bound], most: int) -> Change | None:
+def _raised(state: CapState, known: list[Bound], seen: Observation, most: int) -> Change | None:
     """Rule 6."""
-    if state.broken or not known:
+    if state.broken or not known or seen.batch < USED * state.cap:
         return None
     safe = _whole(min(bound.within(most, certain=True) for bound in known))
-    cap = min(safe, floor(state.cap * MOST_GROWTH), most)
+    cap = min(safe, ceil(state.cap * MOST_GROWTH), most)
     if cap <= state.cap:
         return None
     said = ", ".join(f"{bound.name} {interval(bound.at(cap))}" for bound in known)
