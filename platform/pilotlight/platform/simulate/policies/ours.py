@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf
+from sys import maxsize
 
 from pilotlight.detector.keepalive import Gaps, Worth, keep_alive, observe
 from pilotlight.detector.policy import decide, needed, patience_seconds
@@ -60,7 +61,9 @@ class Pilotlight:
 
 
 def _most_for_one(limits: Limits) -> int:
-    """Requests in hand that one replica is enough for."""
+    """Requests in hand that one replica is enough for, or all there can be."""
+    if limits.maximum == 1:
+        return maxsize
     work = limits.slots + 1
     while work and needed(Load(work, 0, 0.0), limits) > 1:
         work -= 1
