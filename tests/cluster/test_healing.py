@@ -6,7 +6,7 @@ import httpx
 import pytest
 from tests.cluster.conftest import SYSTEM, Cluster, wait_for
 
-from pilotlight.platform.kubernetes.kinds import LEASE, SECRET
+from pilotlight.platform.kubernetes.kinds import LEASE, SECRET, SERVERLESS_SERVICE
 from pilotlight.platform.kubernetes.knative.names import secret_name
 from pilotlight.platform.kubernetes.operator import LEASE as LEADERSHIP
 
@@ -24,6 +24,18 @@ def test_a_revisions_secret_that_was_deleted_is_there_again_for_whoever_waits(cl
 
     assert answer.status_code == 200, answer.text
     assert cluster.api.get(SECRET, namespace, secret_name("chat-00001"))["metadata"]["labels"]
+
+
+def test_a_foreign_edit_of_what_knative_routes_by_is_put_right(cluster: Cluster, namespace: str) -> None:
+    cluster.function(namespace, "chat")
+    cluster.until_ready(namespace, "chat")
+
+    cluster.api.patch(SERVERLESS_SERVICE, namespace, "chat-00001", {"spec": {"mode": "Serve"}})
+
+    def mode() -> str:
+        return str(cluster.api.get(SERVERLESS_SERVICE, namespace, "chat-00001")["spec"]["mode"])
+
+    wait_for(lambda: mode() == "Proxy", "it is as it was", 60)
 
 
 @pytest.mark.timeout(300)
