@@ -26,6 +26,17 @@ def test_file_pages_that_nobody_has_mapped_are_cache(tmp_path: Path) -> None:
     assert read_group(tmp_path) == MemoryGroup(limit=4000, used=3900, cache=2000)
 
 
+def test_version_1_has_other_names_and_a_limit_beyond_all_memory_is_none_that_binds(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/memory.limit_in_bytes").write_text(f"{2**63 - 4096}\n")
+    (tmp_path / "memory/memory.usage_in_bytes").write_text("5000\n")
+    stat = {"inactive_file": 1, "total_inactive_file": 300, "total_active_file": 200, "total_mapped_file": 100}
+    (tmp_path / "memory/memory.stat").write_text("".join(f"{name} {value}\n" for name, value in stat.items()))
+    group = read_group(tmp_path)
+    assert group == MemoryGroup(limit=2**63 - 4096, used=5000, cache=400)
+    assert group.to_press(2**40) == 0
+
+
 @pytest.mark.parametrize("limit", ["max", "many", ""])
 def test_without_a_limit_there_is_no_group(tmp_path: Path, limit: str) -> None:
     write(tmp_path, limit, 1, inactive_file=1, active_file=1, file_mapped=0)

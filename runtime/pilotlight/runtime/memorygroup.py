@@ -2,7 +2,7 @@
 
 A container's usage counts every file page that it was the first to read. The kernel gives those back as soon as
 something else needs memory, but whoever subtracts usage from the limit beforehand finds nothing left. Control groups of
-version 2 (Linux, `Documentation/admin-guide/cgroup-v2.rst`); elsewhere nothing is done.
+both versions (Linux, `Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/memory.rst`); elsewhere nothing is done.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path("/sys/fs/cgroup")
 """Where a container sees its own group."""
@@ -41,10 +42,35 @@ class MemoryGroup:
 
 def read_group(root: Path = ROOT) -> MemoryGroup | None:
     """None: no limit, or none that can be read."""
+    return next((group for files in (_V2, _V1) if (group := _read(root, files)) is not None), None)
+
+
+class _Files(NamedTuple):
+    """What a version calls its figures."""
+
+    limit: str
+    used: str
+    stat: str
+    cached: tuple[str, str]
+    """Fields of file pages."""
+    mapped: str
+
+
+_V2 = _Files("memory.max", "memory.current", "memory.stat", ("inactive_file", "active_file"), "file_mapped")
+_V1 = _Files(
+    "memory/memory.limit_in_bytes",
+    "memory/memory.usage_in_bytes",
+    "memory/memory.stat",
+    ("total_inactive_file", "total_active_file"),
+    "total_mapped_file",
+)
+
+
+def _read(root: Path, files: _Files) -> MemoryGroup | None:
     try:
-        limit, used = ((root / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        stat = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
-        cache = int(stat["inactive_file"]) + int(stat["active_file"]) - int(stat["file_mapped"])
+        limit, used = ((root / name).read_text().strip() for name in (files.limit, files.used))
+        stat = dict(line.split() for line in (root / files.stat).read_text().splitlines())
+        cache = sum(int(stat[field]) for field in files.cached) - int(stat[files.mapped])
         return None if limit == "max" else MemoryGroup(int(limit), int(used), max(0, cache))
     except (OSError, ValueError, KeyError):
         return None
