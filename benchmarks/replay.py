@@ -75,12 +75,13 @@ class Point:
 def traces(folder: Path, quick: bool) -> dict[str, Callable[[], Arrivals]]:
     def low() -> Arrivals:
         names = ("m-small",) if quick else ("m-small", "m-mid")
-        parts = [_servegen(folder, name, lambda rate: rate < LOW_RATE) for name in names]
+        parts = [_servegen(folder, name, lambda rate: rate < LOW_RATE, (0, inf)) for name in names]
         return between(parts[0], 0, 3 * 86_400) if quick else beside(parts)
 
     def heavy() -> Arrivals:
-        parts = [_servegen(folder, name, lambda rate: rate >= LOW_RATE) for name in ("m-small", "m-mid")]
-        window = between(beside(parts), HEAVY_BEGIN, HEAVY_BEGIN + HEAVY_SECONDS)
+        span = (HEAVY_BEGIN, HEAVY_BEGIN + HEAVY_SECONDS)
+        parts = [_servegen(folder, name, lambda rate: rate >= LOW_RATE, span) for name in ("m-small", "m-mid")]
+        window = between(beside(parts), *span)
         wanted = HEAVY_REQUESTS / (100 if quick else 1)
         return thinned(window, min(1.0, wanted / sum(len(batch) for batch in window.read())), SEED)
 
@@ -98,10 +99,10 @@ def traces(folder: Path, quick: bool) -> dict[str, Callable[[], Arrivals]]:
     }
 
 
-def _servegen(folder: Path, model: str, keep: Callable[[float], bool]) -> Arrivals:
+def _servegen(folder: Path, model: str, keep: Callable[[float], bool], span: tuple[float, float]) -> Arrivals:
     lengths = read_densities(folder / "servegen" / f"{model}-datasets.tar.xz")
     file = folder / "servegen" / f"{model}-traces.tar.xz"
-    return servegen(file, lengths, SEED, keep=lambda client: keep(client.mean_rate))
+    return servegen(file, lengths, SEED, lambda client: keep(client.mean_rate), span)
 
 
 def _rarely_called(arrivals: Arrivals) -> Arrivals:
@@ -110,6 +111,12 @@ def _rarely_called(arrivals: Arrivals) -> Arrivals:
         calls += np.bincount(batch.functions, minlength=len(calls))
     rare = calls < FEW_CALLS
     return replace(arrivals, read=lambda: (batch.where(rare[batch.functions]) for batch in arrivals.read()))
+
+
+def _held(arrivals: Arrivals) -> Arrivals:
+    """In memory, since it is read once per policy and knob."""
+    batches = list(arrivals.read())
+    return replace(arrivals, read=lambda: iter(batches))
 
 
 def sweep(name: str, arrivals: Arrivals, quick: bool) -> tuple[list[dict[str, object]], dict[str, list[Point]], float]:
@@ -196,7 +203,7 @@ def main() -> None:
     chosen = options.only.split(",") if options.only else None
     for name, opened in traces(options.data, options.quick).items():
         if chosen is None or name in chosen:
-            rows, points, rate = sweep(name, opened(), options.quick)
+            rows, points, rate = sweep(name, _held(opened()), options.quick)
             results[name], slowest = rows, min(slowest, rate)
             made += bars(name, points)
     figure = f"{slowest / 1e6:.2f} million a minute"

@@ -164,6 +164,7 @@ def test_servegens_windows_have_the_trace_s_own_counts_and_no_gap_of_collection(
     assert sum(name == "client-0" and 600 <= time < 1200 for time, name, *_ in found) == 6
     assert len(found) == 366
     assert found == rows(servegen(path, Same(), seed=3)) != rows(servegen(path, Same(), seed=4))
+    assert rows(servegen(path, Same(), seed=3, span=(700.0, 800.0))) == [row for row in found if row[0] >= 600]
 
 
 def test_servegens_clients_can_be_chosen_by_their_rate(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def _whole(source: Source) -> Arrivals:
         case Format.AZURE_FUNCTIONS:
             return azure_functions(source.file, _lengths(source.lengths), source.seed)
     below = source.below
-    return servegen(source.file, _lengths(source.lengths), source.seed, lambda client: client.mean_rate < below)
+    span = (source.begin, source.end)
+    return servegen(source.file, _lengths(source.lengths), source.seed, lambda client: client.mean_rate < below, span)
 
 
 def _lengths(file: Path | None) -> Lengths:

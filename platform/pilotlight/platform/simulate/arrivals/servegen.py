@@ -44,14 +44,21 @@ class Client:
         return float(self.rates.mean())
 
 
-def servegen(file: Path, lengths: Lengths, seed: int, keep: Callable[[Client], bool] = lambda _: True) -> Arrivals:
+def servegen(
+    file: Path,
+    lengths: Lengths,
+    seed: int,
+    keep: Callable[[Client], bool] = lambda _: True,
+    span: tuple[float, float] = (0.0, math.inf),
+) -> Arrivals:
     """A `*-traces.tar.xz` with `chunk-<client>-trace.csv` of `t_s, rate_rps, cv_iat, pattern, shape, scale`.
 
     Args:
         file: The archive; nothing of it is written to disk.
         lengths: The lengths of requests.
-        seed: Of everything that is drawn.
+        seed: Of everything that is drawn; each window draws for itself.
         keep: Which clients to take.
+        span: Only windows that reach into these seconds are drawn; their requests are those of the whole trace.
 
     Raises:
         TraceRefused: At once.
@@ -61,9 +68,12 @@ def servegen(file: Path, lengths: Lengths, seed: int, keep: Callable[[Client], b
     clients = [client for client in everyone if keep(client)]
 
     def read() -> Iterator[Batch]:
-        random = np.random.default_rng(seed)
         for place, window in enumerate(seen):
-            batch = _window(random, clients, int(window), place * seconds, seconds, lengths)
+            start = place * seconds
+            if start + seconds <= span[0] or start >= span[1]:
+                continue
+            random = np.random.default_rng((seed, int(window)))
+            batch = _window(random, clients, int(window), start, seconds, lengths)
             if batch is not None:
                 yield batch
 
