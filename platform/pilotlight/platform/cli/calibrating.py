@@ -86,15 +86,17 @@ class Calibrations:
         return None if record is None else _known(asked, made, record, file)
 
     def _measured(self, asked: Question, made: Recommendation, file: RecordFile, seconds: float) -> Record:
+        """Up to the load that would be recommended without bounds: how far those reach is yet to be measured."""
         from pilotlight.platform.calibration.calibrate import calibrate
         from pilotlight.platform.calibration.planning import hardware_here, job_for
 
         try:
             if asked.folder is None:
                 raise CalibrationError("the model has to lie in a folder; `pilotlight models pull` fetches one")
-            count = int(made.number("tensor_parallel_size"))
-            hardware = hardware_here(made.accelerator, count, look().devices, self.catalogue)
-            job = job_for(asked.folder, asked.facts, made, hardware, time.time(), seconds)
+            fixed = _fixed(asked, made)
+            hardware = hardware_here(made.accelerator, fixed.tensor_parallel or 1, look().devices, self.catalogue)
+            widest = recommend(asked.facts, made.accelerator, None, workload=asked.workload, constraints=fixed)
+            job = job_for(asked.folder, asked.facts, widest, hardware, time.time(), seconds)
             return asyncio.run(calibrate(job, file, self.state, _tell))
         except CalibrationError as error:
             raise CommandError(f"cannot calibrate: {error}", details=error.lines) from error
@@ -111,9 +113,14 @@ def _expected(asked: Question, accelerator: Accelerator) -> Recommendation:
         return recommend(asked.facts, accelerator, None, workload=asked.workload, constraints=asked.constraints)
 
 
-def _known(asked: Question, made: Recommendation, record: Record, file: RecordFile) -> Known:
+def _fixed(asked: Question, made: Recommendation) -> Constraints:
+    """As asked, on as many accelerators as were chosen."""
     ranks = int(made.number("tensor_parallel_size"))
-    fixed = replace(asked.constraints, tensor_parallel=ranks) if ranks > 1 else asked.constraints
+    return replace(asked.constraints, tensor_parallel=ranks) if ranks > 1 else asked.constraints
+
+
+def _known(asked: Question, made: Recommendation, record: Record, file: RecordFile) -> Known:
+    fixed = _fixed(asked, made)
     performance = calibrated(record, setup_for(asked.facts, made.accelerator, asked.workload, fixed))
     return Known(performance, fixed, _note(record, file))
 
