@@ -57,7 +57,7 @@ def bars(name: str, found: Mapping[str, Any]) -> list[Bar]:
 def _label_bars(name: str, curves: Mapping[str, Any]) -> list[Bar]:
     ours, regression = curves["pilotlight"], curves["logistic_regression"]
     return [
-        Bar("detector_public", f"{name} {key} of ten labels over {other}", f"{gain:+.3f}", "above 0", gain > 0)
+        Bar("detector_public", f"{name} {key} of ten labels over {other}", f"{gain:+.4f}", "above 0", gain > 0)
         for key in ("event_recall", "vus_pr")
         for other, less in (("none", ours["0"]), ("logistic regression", regression["10"]))
         for gain in (ours["10"][key] - less[key],)
