@@ -10,11 +10,11 @@ and `vidur`; without it the benchmark says so and ends. Replays:
 
 Every policy's own knob is swept (docs/simulator.md says what it is). Curves are compared at equal replica-seconds: of
 each policy its best points (no other of its own is both cheaper and better) are joined by straight lines over the
-logarithm of the cost. The other's points are compared that are no cheaper than our cheapest; where they are dearer than
-our dearest, ours stays what it is there.
+logarithm of the cost. The other's points are compared whose costs are not outside of ours; how many they are is told,
+and none is no success.
 
 `--quick` takes three days of `low`'s small model and a hundredth of `heavy`, one in twenty functions of
-`azure-functions`, and of each sweep every other knob.
+`azure-functions`, and of each sweep but ours every other knob.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SEED = 1
 OURS, FIXED, ORACLE = "pilotlight-no-vae", "keepalive-5m", "oracle"
 KEPT = (0.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
 KNOBS: Mapping[str, Sequence[float]] = {
-    OURS: (1, 100, 200, 400, 800, 1600, 3200, 9600),
+    OURS: (1, 40, 80, 120, 160, 240, 400, 800, 1600, 3200, 9600),
     FIXED: KEPT,
     "kpa": KEPT,
     "kpa-tuned": KEPT,
@@ -125,7 +125,7 @@ def sweep(name: str, arrivals: Arrivals, quick: bool) -> tuple[list[dict[str, ob
     points: dict[str, list[Point]] = {}
     slowest = inf
     for policy, knobs in KNOBS.items():
-        for knob in knobs[:: 2 if quick else 1]:
+        for knob in knobs[:: 2 if quick and policy != OURS else 1]:
             begin = time.process_time()
             outcome = simulate(arrivals, find([policy])[0], Setting(Scenario(), knob))
             rate = outcome.requests / (time.process_time() - begin) * 60
@@ -151,10 +151,14 @@ def front(points: Sequence[Point], value: Callable[[Point], float]) -> list[tupl
 
 
 def gains(ours: Sequence[Point], theirs: Sequence[Point], value: Callable[[Point], float]) -> list[float]:
-    """Ours less theirs at their costs, as far as ours go; beyond our dearest point ours stays what it is there."""
+    """Ours less theirs at those of their costs that lie between ours."""
     mine = front(ours, value)
     costs, values = zip(*mine, strict=True)
-    return [float(np.interp(cost, costs, values)) - other for cost, other in front(theirs, value) if cost >= costs[0]]
+    return [
+        float(np.interp(cost, costs, values)) - other
+        for cost, other in front(theirs, value)
+        if costs[0] <= cost <= costs[-1]
+    ]
 
 
 def attained(point: Point) -> float:
@@ -176,7 +180,7 @@ def bars(name: str, points: Mapping[str, list[Point]]) -> list[Bar]:
     made.append(Bar("replay", f"{title}, worst", f"{worst:+.2f} points", "at least -2", worst >= -2))
     made.append(Bar("replay", f"{title}, mean", f"{mean:+.3f} points", "above 0", mean > 0))
     bound = [100 * gain for gain in gains(points[OURS], points[ORACLE], attained)]
-    told = f"{min(bound):+.2f} points" if bound else "the oracle is cheaper than all of ours"
+    told = f"{min(bound):+.2f} points" if bound else "never at an equal cost"
     made.append(Bar("replay", f"{name}, in time beside the oracle", told, "reported", True))
     return made
 
