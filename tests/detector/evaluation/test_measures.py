@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotlight.detector.evaluation.measures import auc_pr, judge, softened, spans, trailing_mean, vus_pr
@@ -88,6 +88,7 @@ def test_a_near_miss_is_worth_something_only_within_the_tolerance() -> None:
     assert vus_pr(near, labels, window=0) == pytest.approx(vus_pr(far, labels, window=0))
 
 
+@settings(max_examples=30)
 @given(st.data())
 def test_areas_do_not_depend_on_the_scale_of_scores_and_stay_within_bounds(data: st.DataObject) -> None:
     size = data.draw(st.integers(4, 40))
