@@ -9,12 +9,9 @@ from pilotlight.recommender import roofline
 from pilotlight.recommender._choice import Choice, Figure
 from pilotlight.recommender._cpu import NO_CACHE_BYTES
 from pilotlight.recommender._units import human
-from pilotlight.recommender.lengths import needed_bytes
+from pilotlight.recommender.lengths import ANSWER_SHARE, TAIL, needed_bytes
 from pilotlight.recommender.memory import engine_width, step_tokens
-from pilotlight.recommender.placing import TAIL
 
-ANSWER_SHARE = 0.99
-"""Share of answers that a default `max_tokens` does not cut off."""
 _LEAST_STEP = 256  # tokens: below, steps are too short to be worth their fixed costs
 
 

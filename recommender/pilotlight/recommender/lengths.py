@@ -10,8 +10,19 @@ from statistics import fmean, pvariance
 
 from pilotlight.recommender.cache import Pool
 
+TAIL = 0.999
+"""Share of requests that a context is made for."""
+ANSWER_SHARE = 0.99
+"""Share of answers that a default `max_tokens` does not cut off."""
+CONTEXT_STEP = 64
+"""Tokens: contexts are multiples of it."""
 _SAMPLES = 200
 _TAIL = 2.326  # standard deviations: 99 of 100 draws stay below
+
+
+def whole_context(tokens: float) -> int:
+    """The shortest context that holds a request of so many tokens."""
+    return CONTEXT_STEP * max(1, math.ceil(tokens / CONTEXT_STEP))
 
 
 @dataclass(frozen=True)

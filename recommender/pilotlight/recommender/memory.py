@@ -35,8 +35,8 @@ from pilotlight.recommender.lengths import Lengths, sequences
 from pilotlight.recommender.lora import slots_bytes
 from pilotlight.recommender.quantization import CACHE_FORMATS
 
-PARALLEL = (2, 4, 8)
-"""Tensor-parallel sizes that are tried for a configuration that does not fit."""
+PARALLEL = (1, 2, 4, 8)
+"""Tensor-parallel sizes that are tried where none is given, and larger ones for what does not fit."""
 
 
 class HasMemory(Protocol):

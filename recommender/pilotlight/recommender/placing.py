@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from pilotlight.recommender._gpu import LARGE_DEVICE, UTILIZATION
 from pilotlight.recommender._kv import SHORTEST_CONTEXT
-from pilotlight.recommender._units import ceil_div
 from pilotlight.recommender.accelerators import Accelerator
 from pilotlight.recommender.facts import ModelFacts
+from pilotlight.recommender.lengths import TAIL, whole_context
 from pilotlight.recommender.memory import (
     MemoryPlan,
     MemoryRequest,
@@ -25,10 +25,7 @@ from pilotlight.recommender.roofline import PROCESSORS, Rates, Setup
 from pilotlight.recommender.shape import shape_of
 from pilotlight.recommender.workload import FREE, USUAL, Constraints, Workload
 
-TAIL = 0.999
-"""Share of requests that the context is made for."""
 _FLOAT_BYTES = 4
-_ROUND = 64  # tokens that a context is rounded up to
 _MOST, _MOST_SMALL, _MOST_CPU = 1024, 256, 64  # most sequences: vLLM's defaults by device; on processors fewer
 
 
@@ -116,7 +113,7 @@ def _context(facts: ModelFacts, accelerator: Accelerator, request: MemoryRequest
     """What nearly all requests need, or the model's own where that is unknown; and no more than the cache can hold."""
     wanted = facts.context
     if workload.distributed and not facts.encoder:
-        tail = ceil_div(math.ceil(workload.together.at(TAIL)), _ROUND) * _ROUND
+        tail = whole_context(workload.together.at(TAIL))
         wanted = min(facts.context, max(tail, SHORTEST_CONTEXT))
     room = int(accelerator.memory_bytes * request.utilization)
     room -= sum(part.bytes for part in fixed_parts(facts, accelerator, request))

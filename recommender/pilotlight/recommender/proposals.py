@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 
 from pilotlight.recommender._bounds import HEADROOM, Bound, interval
+from pilotlight.recommender.lengths import ANSWER_SHARE, TAIL, whole_context
 from pilotlight.recommender.performance import Performance
-from pilotlight.recommender.placing import TAIL
 from pilotlight.recommender.sketches import RequestLengths, Sketch
 from pilotlight.recommender.workload import Slo
 
@@ -27,11 +27,8 @@ BUSY = 0.7
 """Of the limit, what must have been in flight before a higher one is proposed: nobody else asks for it."""
 FARTHEST = 2.0
 """No limit is proposed that is higher by more than this factor: so far the curve was never measured."""
-ANSWER_SHARE = 0.99
-"""Of answers, that a default length does not cut off; as recommendations have it."""
 LONGER = 1.25
 """Room of a proposed context above the tail of the requests."""
-_ROUND = 64
 _TWO_SIDED = NormalDist().inv_cdf(0.975)
 
 
@@ -123,7 +120,7 @@ def _context(now: Settings, lengths: RequestLengths) -> Proposal | None:
     """Only shorter: what a longer one would serve was refused, and is in no count."""
     if lengths.total.count < LEAST_REQUESTS:
         return None
-    low, tail, high = (_rounded(tokens * LONGER) for tokens in _quantile(lengths.total, TAIL))
+    low, tail, high = (whole_context(tokens * LONGER) for tokens in _quantile(lengths.total, TAIL))
     if high * THRESHOLD >= now.max_model_len:
         return None
     reason = f"{TAIL:.1%} of {lengths.total.count:.0f} requests had at most {tail / LONGER:.0f} tokens"
@@ -149,10 +146,6 @@ def _quantile(sketch: Sketch, share: float) -> tuple[float, float, float]:
     """(low, value, high): the ranks of its 95 % interval, by the binomial's normal approximation."""
     reach = _TWO_SIDED * math.sqrt(share * (1 - share) / sketch.count)
     return sketch.at(share - reach), sketch.at(share), sketch.at(min(1.0, share + reach))
-
-
-def _rounded(tokens: float) -> int:
-    return _ROUND * max(1, math.ceil(tokens / _ROUND))
 
 
 def _whole(load: float) -> int:

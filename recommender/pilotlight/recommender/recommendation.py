@@ -15,17 +15,15 @@ from pilotlight.recommender._settings import checks, options, settings
 from pilotlight.recommender.accelerators import Accelerator
 from pilotlight.recommender.errors import DoesNotFit, OptionRefused, RecommenderError, SloUnreachable
 from pilotlight.recommender.facts import ModelFacts
-from pilotlight.recommender.memory import MemoryPlan
+from pilotlight.recommender.memory import PARALLEL, MemoryPlan
 from pilotlight.recommender.performance import Performance, expected
 from pilotlight.recommender.placing import Placed, Split, given, place
 from pilotlight.recommender.workload import FREE, NO_BOUND, USUAL, Constraints, Slo, Workload
 
 __all__ = ["Figure", "Recommendation", "Refusal", "compare", "recommend", "routing_weights"]
 
-PARALLEL = (1, 2, 4, 8)
-"""Tensor-parallel sizes that are tried where none is given."""
 STAGES = (1, 2, 4)
-"""Pipeline-parallel sizes, likewise: only where no tensor-parallel size holds the model."""
+"""Pipeline-parallel sizes that are tried: only where no tensor-parallel size holds the model."""
 WORTH = 1.3
 """More accelerators in a replica have to bring so many times the tokens per second of each: larger replicas start
 later, follow the load in coarser steps, and what they exchange is known least."""
