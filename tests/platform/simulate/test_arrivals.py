@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pilotlight.activator.values import FunctionId, Usage
+from pilotlight.platform.api.views import usage_row_out
 from pilotlight.platform.simulate.arrivals.densities import read_densities
+from pilotlight.platform.simulate.arrivals.ledger import ledger
 from pilotlight.platform.simulate.arrivals.lengths import Same, read_lengths
 from pilotlight.platform.simulate.arrivals.minutes import azure_functions
 from pilotlight.platform.simulate.arrivals.servegen import read_clients, servegen
@@ -121,6 +124,60 @@ def test_a_date_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(TraceRefused, match=r"line 4, TIMESTAMP: expected a date and time, found 'soon'") as refused:
         rows(azure_llm(file(tmp_path, AZURE + "soon,1,1\r\n")))
     assert (refused.value.line, refused.value.field) == (4, "TIMESTAMP")
+
+
+def served(request: str, at: float, prompt: int = 0, answer: int = 0, outcome: str = "ok", status: int = 200) -> str:
+    """A row of the ledger as the platform gives it."""
+    usage = Usage(
+        request,
+        "key",
+        FunctionId("default", "chat"),
+        "r1",
+        at,
+        prompt_tokens=prompt,
+        completion_tokens=answer,
+        outcome=outcome,
+        status=status,
+    )
+    return usage_row_out(usage).model_dump_json() + "\n"
+
+
+def test_the_ledgers_rows_are_put_in_order_and_unknown_lengths_are_drawn(tmp_path: Path) -> None:
+    newest_first = [
+        served("d", 1_700_000_009.5, 7, 0),
+        served("c", 1_700_000_004, outcome="rejected", status=429),
+        served("b", 1_700_000_002, 20, 3, "cancelled", 499),
+        served("a", 1_700_000_000, 10, 30),
+    ]
+    found = rows(ledger(file(tmp_path, "".join(newest_first)), Same(100, 50), 0))
+
+    name = "default/chat"
+    assert found == [(0.0, name, 10, 30), (2.0, name, 20, 3), (4.0, name, 100, 50), (9.5, name, 7, 1)]
+
+
+def test_requests_refused_for_their_callers_fault_are_no_arrivals(tmp_path: Path) -> None:
+    text = served("a", 5, outcome="rejected", status=400) + served("b", 6, outcome="rejected", status=503)
+
+    assert times(ledger(file(tmp_path, text), Same(), 0)) == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"trace\.csv: has no requests"),
+        ("{\n", r"trace\.csv, line 1: Invalid JSON"),
+        (served("a", 1) * 2, r"line 2, request: a is in a line above"),
+        (served("a", 1).replace('"admitted_at"', '"at"'), r"line 1, admitted_at: Field required"),
+        (served("a", 1) + served("b", -1), r"line 2, admitted_at: .*found -1"),
+        (served("a", 1, prompt=10**9), r"line 1, prompt_tokens: .*found 1000000000"),
+        (served("a", 1).replace('"prompt_tokens":0', '"prompt_tokens":"0"'), r"line 1, prompt_tokens: .*found '0'"),
+        (served("a", 1, outcome="splendid"), r"line 1, outcome: .*found 'splendid'"),
+        ('{"items": []}\n', r"line 1, request: Field required"),
+    ],
+)
+def test_bad_rows_of_the_ledger_are_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(TraceRefused, match=said):
+        ledger(file(tmp_path, text), Same(), 0)
 
 
 @pytest.mark.parametrize("read", [azure_llm, own, lambda path: azure_functions(path, Same(), 0)])

@@ -22,6 +22,7 @@ class Format(StrEnum):
     SERVEGEN = "servegen"
     AZURE_FUNCTIONS = "azure-functions"
     CSV = "csv"
+    LEDGER = "ledger"
     POISSON = "poisson"
     GAMMA = "gamma"
     DIURNAL = "diurnal"

@@ -7,6 +7,7 @@ from math import inf
 from pathlib import Path
 
 from pilotlight.platform.simulate.arrivals.densities import read_densities
+from pilotlight.platform.simulate.arrivals.ledger import ledger
 from pilotlight.platform.simulate.arrivals.lengths import Lengths, Same, read_lengths
 from pilotlight.platform.simulate.arrivals.minutes import azure_functions
 from pilotlight.platform.simulate.arrivals.servegen import servegen
@@ -61,6 +62,8 @@ def _whole(source: Source) -> Arrivals:
             return azure_llm(source.file)
         case Format.CSV:
             return own(source.file)
+        case Format.LEDGER:
+            return ledger(source.file, _lengths(source.lengths), source.seed)
         case Format.AZURE_FUNCTIONS:
             return azure_functions(source.file, _lengths(source.lengths), source.seed)
     below = source.below

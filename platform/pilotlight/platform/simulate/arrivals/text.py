@@ -1,4 +1,4 @@
-"""Rows of a CSV file that may be compressed, one at a time; every refusal names the line and the column."""
+"""Lines and CSV rows of a file that may be compressed, one at a time; every refusal names the line and the column."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ class Row:
 
 def rows(file: Path, needed: Sequence[str]) -> Iterator[Row]:
     """The rows under a header that has the columns `needed`; others are passed on. Raises TraceRefused."""
-    lines = split_lines(file)
-    _, header = next(lines, (1, []))
+    split = split_lines(file)
+    _, header = next(split, (1, []))
     if missing := [name for name in needed if name not in header]:
         found = ",".join(header)[:120] or "nothing"
         raise TraceRefused(file, f"the header lacks {', '.join(missing)}; it has {found}", 1)
-    for number, fields in lines:
+    for number, fields in split:
         if len(fields) != len(header):
             raise TraceRefused(file, f"{len(fields)} fields, the header has {len(header)}", number)
         yield Row(file, number, dict(zip(header, fields, strict=True)))
@@ -77,6 +77,12 @@ def rows(file: Path, needed: Sequence[str]) -> Iterator[Row]:
 
 def split_lines(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Numbers from 1 and fields of the lines that are not empty. Raises TraceRefused."""
+    for number, line in lines(file):
+        yield number, next(csv.reader([line]))
+
+
+def lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Numbers from 1 and text of the lines that are not empty. Raises TraceRefused."""
     with opened(file) as stream:
         number = 0
         while line := stream.readline(LONGEST_LINE):
@@ -84,7 +90,7 @@ def split_lines(file: Path) -> Iterator[tuple[int, list[str]]]:
             if len(line) == LONGEST_LINE:
                 raise TraceRefused(file, f"longer than {LONGEST_LINE:,} characters", number)
             if stripped := line.strip():
-                yield number, next(csv.reader([stripped]))
+                yield number, stripped
 
 
 @contextmanager
