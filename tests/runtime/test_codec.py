@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotlight.runtime.codec import LIMIT, BadDocumentError, dump, parse_spec, parse_status
+from pilotlight.runtime.codec import LIMIT, MOST, BadDocumentError, dump, parse_spec, parse_status
 from pilotlight.runtime.spec import (
     AdapterSpec,
     EngineCounters,
@@ -51,6 +51,13 @@ _REPORTS = st.builds(
     progress=st.none() | st.floats(0, 1),
     detail=_TEXT,
 )
+_COUNTERS = st.builds(
+    EngineCounters,
+    at=st.floats(0, 1e10),
+    looks=st.integers(0, MOST),
+    in_flight=st.integers(0, MOST),
+    gap_seconds=st.none() | st.floats(0, 1e10),
+)
 _STATUSES = st.builds(
     ReplicaStatus,
     replica=_TEXT,
@@ -58,7 +65,7 @@ _STATUSES = st.builds(
     state=st.sampled_from(ReplicaState),
     phases=st.lists(_REPORTS, max_size=6).map(tuple),
     running=st.none() | st.integers(0, 1000),
-    counters=st.none() | st.builds(EngineCounters, at=st.floats(0, 1e10), gap_seconds=st.none() | st.floats(0, 1e10)),
+    counters=st.none() | _COUNTERS,
     log_tail=st.lists(_TEXT, max_size=3).map(tuple),
 )
 _SPEC = {
@@ -119,3 +126,14 @@ def test_bytes_that_are_no_document_are_refused(data: bytes) -> None:
 def test_a_state_that_is_none_is_refused_with_the_known_ones() -> None:
     with pytest.raises(BadDocumentError, match="'asleep' is none of starting, ready"):
         parse_status(b'{"replica": "r", "revision": "1", "state": "asleep"}')
+
+
+@pytest.mark.parametrize("field", ["looks", "gap_seconds"])
+@pytest.mark.parametrize("number", [MOST + 1, -MOST - 1, 10**400])
+def test_a_number_that_no_arithmetic_bears_is_refused(field: str, number: int) -> None:
+    counters = {"at": 1.0, "looks": 1, "in_flight": 1, field: number}
+    status = {"replica": "r", "revision": "1", "state": "ready", "counters": counters}
+
+    with pytest.raises(BadDocumentError, match=f"counters.{field}: expected a number of at most"):
+        parse_status(json.dumps(status).encode())
+    assert parse_status(json.dumps({**status, "counters": {**counters, field: MOST}}).encode())

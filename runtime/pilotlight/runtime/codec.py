@@ -14,6 +14,8 @@ from pilotlight.runtime.spec import ReplicaSpec, ReplicaStatus
 
 LIMIT = 1 << 20
 """Largest spec or status that is read, bytes."""
+MOST = 2**63 - 1
+"""Largest whole number that is read: Python's know no end, but arithmetic with floats ends at one of 309 digits."""
 
 T = TypeVar("T")
 
@@ -100,6 +102,8 @@ def _scalar(kind: type[object], raw: object, where: str) -> object:
         if raw not in list(kind):
             raise BadDocumentError(where, f"{raw!r} is none of {', '.join(kind)}")
         return kind(str(raw))
+    if type(raw) is int and abs(raw) > MOST:
+        raise BadDocumentError(where, f"expected a number of at most {MOST}")
     if kind is float and type(raw) is int:
         return float(raw)
     if type(raw) is not kind:
