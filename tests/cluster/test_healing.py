@@ -6,8 +6,8 @@ import httpx
 import pytest
 from tests.cluster.conftest import SYSTEM, Cluster, wait_for
 
-from pilotlight.platform.kubernetes.kinds import LEASE, SECRET, SERVERLESS_SERVICE
-from pilotlight.platform.kubernetes.knative.names import secret_name
+from pilotlight.platform.kubernetes.kinds import DEPLOYMENT, LEASE, SECRET, SERVERLESS_SERVICE
+from pilotlight.platform.kubernetes.knative.names import deployment_name, secret_name
 from pilotlight.platform.kubernetes.operator import LEASE as LEADERSHIP
 
 BODY = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
@@ -36,6 +36,19 @@ def test_a_foreign_edit_of_what_knative_routes_by_is_put_right(cluster: Cluster,
         return str(cluster.api.get(SERVERLESS_SERVICE, namespace, "chat-00001")["spec"]["mode"])
 
     wait_for(lambda: mode() == "Proxy", "it is as it was", 60)
+
+
+@pytest.mark.timeout(300)
+def test_a_count_that_others_raise_of_a_function_at_rest_is_zero_again(cluster: Cluster, namespace: str) -> None:
+    cluster.function(namespace, "chat", scale={"max": 1, "keepAlive": "2s"})
+    cluster.until_ready(namespace, "chat")
+    name = deployment_name("chat-00001")
+
+    cluster.api.patch(DEPLOYMENT, namespace, name, {"spec": {"replicas": 1}})
+
+    wait_for(lambda: cluster.api.get(DEPLOYMENT, namespace, name)["spec"]["replicas"] == 0, "it is zero again", 60)
+    cluster.until_zero(namespace, "chat")
+    assert cluster.api.get(DEPLOYMENT, namespace, name)["spec"]["replicas"] == 0
 
 
 @pytest.mark.timeout(300)

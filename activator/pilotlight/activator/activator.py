@@ -63,10 +63,10 @@ class Activator:
 
         Releases what can be released. Call it in the event loop of `app`.
         """
-        self.app.directory.change(routes)
         self._fleet.change(routes)
         for route in filter(None, routes.values()):
             self._lengths.prepare(route)
+        self.app.directory.change(routes)  # last: what broke off before is not known yet, and `apply` brings it again
 
     def demand(self) -> Mapping[FunctionId, Demand]:
         """Every function's work in hand."""

@@ -108,6 +108,11 @@ class Route:
     hosts: tuple[HostRule, ...] = ()
     revisions: tuple[RevisionFacts, ...] = ()  # of further revisions in traffic; one without has the route's own
 
+    @property
+    def starts(self) -> bool:
+        """A replica starts: what is expected of that counts from the telling, so an equal route is news as well."""
+        return self.start is not None or any(facts.start is not None for facts in self.revisions)
+
     def of(self, revision: str) -> Route:
         """The function as one revision sees it."""
         own = next((facts for facts in self.revisions if facts.revision == revision), None)

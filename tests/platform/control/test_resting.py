@@ -70,6 +70,18 @@ async def test_a_wake_and_demand_concern_one_function(resting: Stage, looked_at:
     assert [spec.function for spec in resting.cluster.specs.values()] == ["team-a/other-0", "team-a/chat"]
 
 
+async def test_a_start_that_takes_as_long_as_before_is_told_anew(resting: Stage) -> None:
+    """What is expected of it counts from the telling, and would else run out."""
+    resting.traffic.work[CHAT] = Demand(1, 0, 1, resting.clock.now())
+    await resting.loop.round()
+    await resting.loop.round()
+    before = told(resting)
+    await resting.loop.round()
+    assert before[CHAT].starts
+    assert told(resting)[CHAT] is not before[CHAT]
+    assert told(resting)[OTHERS[0]] is before[OTHERS[0]]
+
+
 async def test_it_rests_again_when_its_replica_has_gone(resting: Stage, looked_at: list[set[FunctionId]]) -> None:
     resting.traffic.work[CHAT] = Demand(1, 0, 1, resting.clock.now())
     await resting.loop.round()

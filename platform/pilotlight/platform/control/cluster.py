@@ -62,7 +62,8 @@ class Cluster(Protocol):
         """Replicas that run and are not among the known ones."""
 
     def settle(self, wanted: Mapping[RevisionId, Wanted]) -> None:
-        """Told every round, of every revision: for those that bring about a count rather than single replicas."""
+        """For those that bring about a count rather than single replicas: told every round, of every revision that was
+        looked at. A revision that is not named is at zero: it has been replaced, or its function rests."""
 
     async def drain(self, replica: str) -> None:
         """No new work; it ends when its running streams have. Asking again does no harm."""

@@ -193,7 +193,6 @@ class Controller:
         world = self._world(now, demands)
         result = plan(world)
         self._mark(result, self._clock.monotonic())
-        self._resting.note(world, result, demands)
         self._traffic.apply(self._routes(world, result))
         self._tell(waiting)
         await self._act(result, now)
@@ -201,6 +200,7 @@ class Controller:
         self._cluster.settle(wanted(self.known, result))
         await self._books.record(result, now)
         await self._books.account(self._sights(), now, self._clock.monotonic())
+        self._resting.note(world, result, demands)  # last: what a round did not get to is for the next one
 
     async def _follow(self, now: float) -> None:
         """Before the look that decides, so that routes and counts are of the caps from here on."""
@@ -301,10 +301,10 @@ class Controller:
                 self.known.live[action.replica].leave(desired, now)
 
     def _routes(self, world: World, result: Plan) -> dict[FunctionId, Route]:
-        """One that is as it was is the same object: that is no news to anybody."""
+        """One that is as it was, and waits for nothing, is the same object: that is no news to anybody."""
         for view in world.functions:
             fresh = self._route(view, world, result)
-            if self._told.get(view.id) != fresh:
+            if fresh.starts or self._told.get(view.id) != fresh:
                 self._told[view.id] = fresh
         for gone in self._told.keys() - self.known.functions.keys():
             del self._told[gone]

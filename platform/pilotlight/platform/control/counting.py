@@ -25,7 +25,7 @@ def beside_policy(policy: Policy) -> Policy:
 
 
 def wanted(known: Known, plan: Plan) -> dict[RevisionId, Wanted]:
-    """What there should be of every revision in traffic, and of every other that still has replicas."""
+    """What there should be of every revision that was decided about, and of every other that still has replicas."""
     decided = {RevisionId(name, known.functions[name].revision): each for name, each in plan.decisions.items()}
     current = {revision: known.functions[revision.function].policy for revision in decided}
     current |= {revision: beside_policy(known.functions[revision.function].policy) for revision in plan.beside}

@@ -39,6 +39,7 @@ class Resting:
     def note(self, world: World, plan: Plan, demands: Mapping[FunctionId, Demand]) -> None:
         """After a round: who rests from here on. `world` has those that were awake."""
         occupied = {replica.function for replica in world.replicas} | {view.id for view in world.beside}
+        occupied |= {live.record.function for live in self._known.live.values()}
         for view in world.functions:
             demand = demands.get(view.id)
             rests = demand is not None and view.id not in occupied and self._may_rest(view, plan.decisions[view.id])

@@ -154,7 +154,7 @@ class Router:
             return self._routes.pop(name, None) is not None
         self.views[name] = view
         (self._restless.add if self._is_restless(view) else self._restless.discard)(key)
-        if route == before:
+        if route == before and not route.starts:
             return False
         self._routes[name] = route
         return True

@@ -34,7 +34,7 @@ class KnativeScaler:
     def reconcile(self, wanted: Mapping[RevisionId, control.Wanted]) -> None:
         ours = {_key(name): _count(each) for name, each in wanted.items() if not each.by_knative}
         theirs = {_key(name): _bounds(each) for name, each in wanted.items() if each.by_knative}
-        # Revisions that have been replaced and have no replica on record are to have none.
+        # Revisions of functions at rest, and replaced ones without a replica on record, are to have none.
         others = {key: Wanted(0) for key in self._autoscalers.objects if key not in ours}
         problems = {**self._autoscaler.reconcile(others | ours), **self._bounds.reconcile(theirs)}
         for key, problem in problems.items():
