@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotlight.recommender import calibration
+from pilotlight.recommender import calibration, roofline
 from pilotlight.recommender.accelerators import builtin
 from pilotlight.recommender.calibration import Measured, Record, RecordRefused, Sample, Subject
+from pilotlight.recommender.facts import config_facts
 from pilotlight.recommender.performance import expected, fitted
+from pilotlight.recommender.placing import setup_for
 from pilotlight.recommender.roofline import Setup
-from pilotlight.recommender.shape import known_shapes
+from pilotlight.recommender.shape import known_configs, known_shapes
+from pilotlight.recommender.workload import Workload
 
 SETUP = Setup(known_shapes()["Qwen/Qwen3-32B"], builtin().find("h100"), prompt=1000, answer=500, tensor_parallel=2)
 MODEL = "sha256:" + "ab" * 32
@@ -114,33 +118,35 @@ def test_what_is_enough_stays_enough(load: int, ended: int, more: int) -> None:
 
 
 def test_the_model_goes_through_what_was_measured() -> None:
-    known = calibration.calibrated(record(1, 8, 64), SETUP)
+    known = calibration.calibrated(record(1, 8, 64), SETUP, SETUP)
 
     assert known.itl_at(24).value == pytest.approx(0.02 + 3e-4 * 24, rel=0.03)
     assert known.ttft_at(1000, 24).value == pytest.approx(0.05 + 2e-3 * 24, rel=0.06)
 
 
 def test_its_interval_is_that_of_single_requests() -> None:
-    narrow, wide = (calibration.calibrated(record(1, 8, 64, scatter=scatter), SETUP).itl_at(8) for scatter in (0, 0.2))
+    narrow, wide = (
+        calibration.calibrated(record(1, 8, 64, scatter=scatter), SETUP, SETUP).itl_at(8) for scatter in (0, 0.2)
+    )
 
     assert wide.high / wide.value > 1.25
     assert narrow.high / narrow.value < 1.1
 
 
 def test_one_load_moves_the_whole_curve() -> None:
-    expectation, known = expected(SETUP), calibration.calibrated(record(8), SETUP)
+    expectation, known = expected(SETUP), calibration.calibrated(record(8), SETUP, SETUP)
     moved = known.itl_at(8).value / expectation.itl_at(8).value
 
     assert known.itl_at(64).value / expectation.itl_at(64).value == pytest.approx(moved, rel=0.1)
 
 
 def test_nothing_measured_is_the_expectation() -> None:
-    assert calibration.calibrated(EMPTY, SETUP).itl_at(8) == fitted([], SETUP).itl_at(8)
+    assert calibration.calibrated(EMPTY, SETUP, SETUP).itl_at(8) == fitted([], SETUP).itl_at(8)
 
 
 def test_at_the_record_s_own_lengths_nothing_is_converted_and_longer_prompts_wait_longer() -> None:
-    own = calibration.observations(record(8), SETUP)
-    longer = calibration.observations(record(8), replace(SETUP, prompt=4000))
+    own = calibration.observations(record(8), SETUP, SETUP)
+    longer = calibration.observations(record(8), replace(SETUP, prompt=4000), SETUP)
 
     assert [(seen.itl, seen.ttft) for seen in own] == [(one.itl, one.ttft) for one in measured(8).samples]
     for short, long in zip(own, longer, strict=True):
@@ -148,6 +154,33 @@ def test_at_the_record_s_own_lengths_nothing_is_converted_and_longer_prompts_wai
         assert long.ttft is not None
         assert long.ttft > 2 * short.ttft
         assert long.prompt == 4000
+
+
+LLAMA = config_facts(
+    {**known_configs()["nvidia/Llama-3.1-8B-Instruct-FP8"], "max_position_embeddings": 131_072}
+    | {"quantization_config": {"quant_method": "fp8"}}
+)
+SHORT, LONG = (
+    setup_for(LLAMA, builtin().find("l4"), Workload.usual(*lengths)) for lengths in ((128, 256), (6000, 256))
+)
+
+
+@pytest.mark.parametrize(("own", "asked"), [(SHORT, LONG), (LONG, SHORT)])
+def test_where_the_engine_does_as_expected_at_one_length_it_is_expected_to_at_another(own: Setup, asked: Setup) -> None:
+    found = EMPTY.model_copy(update={"prompt": int(own.prompt), "answer": int(own.answer)})
+    for load in (1, 4, 16, 64):
+        sample = Sample(ttft=roofline.ttft(own, own.prompt, load), itl=roofline.itl(own, load))
+        found = found.plus(Measured(load=load, seconds=5.0, samples=(sample,) * 8))
+    known = calibration.calibrated(found, asked, own)
+
+    assert LONG.prompt == 6000
+    assert LONG.resident < 64 < SHORT.resident < math.inf
+    assert setup_for(LLAMA, builtin().find("l4"), found.workload) == own
+    for load in (1, 4, 16, 64):
+        assert known.itl_at(load).value == pytest.approx(roofline.itl(asked, load), rel=1e-3)
+        assert known.ttft_at(asked.prompt, load).value == pytest.approx(
+            roofline.ttft(asked, asked.prompt, load), rel=1e-3
+        )
 
 
 # Records

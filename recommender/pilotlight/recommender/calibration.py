@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +19,7 @@ from pilotlight.recommender import roofline
 from pilotlight.recommender.errors import RecommenderError
 from pilotlight.recommender.performance import Observation, Performance, fitted
 from pilotlight.recommender.roofline import Setup
+from pilotlight.recommender.workload import Workload
 
 LOADS = 5
 """Distinct loads that are measured, where there is room between the ends for so many."""
@@ -110,6 +110,11 @@ class Record(_Strict):
     measured: Annotated[tuple[Measured, ...], Field(max_length=100)] = ()
 
     @property
+    def workload(self) -> Workload:
+        """The requests that were measured."""
+        return Workload.usual(self.prompt, self.answer)
+
+    @property
     def loads(self) -> tuple[int, ...]:
         return tuple(sorted(one.load for one in self.measured))
 
@@ -155,14 +160,20 @@ def enough(load: int, ended: int) -> bool:
     return ended >= min(_MOST_ENDED, max(_ENDED, _PER_STREAM * load))
 
 
-def calibrated(record: Record, setup: Setup) -> Performance:
-    """The performance model by the record, at the lengths of `setup`."""
-    return fitted(observations(record, setup), setup)
+def calibrated(record: Record, setup: Setup, own: Setup) -> Performance:
+    """The performance model by the record.
+
+    Args:
+        record: What was measured.
+        setup: With the lengths that are asked for.
+        own: The same with the record's lengths, `placing.setup_for` with `Record.workload`: how many requests the cache
+            holds depends on them too.
+    """
+    return fitted(observations(record, setup, own), setup)
 
 
-def observations(record: Record, setup: Setup) -> list[Observation]:
+def observations(record: Record, setup: Setup, own: Setup) -> list[Observation]:
     """What the record would have seen at the lengths of `setup`, by the roofline's ratio; at its own, what it saw."""
-    own = replace(setup, prompt=float(record.prompt), answer=float(record.answer))
     found = []
     for one in record.measured:
         gap = roofline.itl(setup, one.load) / roofline.itl(own, one.load)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Protocol
 
@@ -13,9 +14,12 @@ from safetensors.numpy import save_file
 
 from pilotlight.platform.calibration.records import RecordFile
 from pilotlight.platform.calibration.subjects import subject_of
-from pilotlight.recommender import builtin, read_folder, recommend
+from pilotlight.platform.cli.calibrating import Calibrations, Question, widest
+from pilotlight.recommender import Constraints, Slo, Workload, builtin, read_folder, recommend
 from pilotlight.recommender.calibration import Measured, Record, Sample, Subject, dump
+from pilotlight.recommender.facts import config_facts
 from pilotlight.recommender.files import fingerprint
+from pilotlight.recommender.shape import known_configs
 
 CONFIG: Mapping[str, object] = {
     "model_type": "llama",
@@ -29,6 +33,8 @@ CONFIG: Mapping[str, object] = {
     "max_position_embeddings": 4096,
     "tie_word_embeddings": True,
 }
+MODEL = "sha256:" + "ab" * 32
+L4 = builtin().find("l4")
 
 
 class Result(Protocol):
@@ -102,6 +108,48 @@ def test_a_bound_that_only_seemed_out_of_reach_is_kept(model: Path, subject: Sub
 
 
 @pytest.mark.parametrize(
+    ("name", "accelerator", "slo"),
+    [
+        ("nvidia/Llama-3.1-8B-Instruct-FP8", "l4", Slo()),
+        ("meta-llama/Llama-3.1-70B", "b200-sxm", Slo(itl=0.1)),  # without the bound, two would be worth it
+        ("openai/gpt-oss-120b", "l4", Slo()),  # fits in stages only
+    ],
+)
+def test_what_is_measured_runs_on_the_accelerators_that_are_recommended(
+    name: str, accelerator: str, slo: Slo, tmp_path: Path
+) -> None:
+    facts = config_facts(known_configs()[name])
+    made = recommend(facts, builtin().find(accelerator), slo=slo)
+    asked = Question(facts, MODEL, None, slo, Workload.usual(), Constraints())
+    measuring, file = widest(asked, made), tmp_path / "some.json"
+    file.write_bytes(dump(measured(subject_of(MODEL, measuring))))
+    known = Calibrations(tmp_path, file).known(asked, made.accelerator)
+
+    assert measuring.number("max_num_seqs") >= made.number("max_num_seqs")
+    assert known is not None
+    used = recommend(facts, made.accelerator, known.performance, constraints=known.constraints).plan.request
+    for request in (measuring.plan.request, used):
+        assert (request.ranks, request.stages) == (made.plan.request.ranks, made.plan.request.stages)
+
+
+def test_a_record_of_longer_requests_than_the_context_is_taken_for_what_it_is(tmp_path: Path) -> None:
+    config = {**known_configs()["nvidia/Llama-3.1-8B-Instruct-FP8"], "max_position_embeddings": 131_072}
+    facts, file = config_facts(config), tmp_path / "some.json"
+    made = recommend(facts, L4, workload=Workload.usual(100, 100))
+    file.write_bytes(dump(measured(subject_of(MODEL, made)).model_copy(update={"prompt": 6000})))
+    short, free = (
+        Calibrations(tmp_path, file).known(
+            Question(facts, MODEL, None, Slo(), Workload.usual(100, 100), Constraints(context=context)), L4
+        )
+        for context in (512, None)
+    )
+
+    assert short is not None
+    assert free is not None
+    assert short.performance.ttft_at(100, 4).value == pytest.approx(free.performance.ttft_at(100, 4).value, rel=0.05)
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         (lambda subject: dump(measured(Subject.of(subject.model, "t4", {}))), "hardware is t4, expected h100-sxm"),
@@ -123,6 +171,7 @@ def test_a_file_of_something_else_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (("STAGED", "--accelerator", "l4", "--calibrate"), 1, "needs 16 x l4, but 0 are here"),
         (("MODEL/config.json", "--accelerator", "cpu", "--calibrate"), 1, "has to lie in a folder"),
         (("MODEL", "--accelerator", "lab-card", "--accelerators", "OWN", "--calibrate"), 1, "needs 1 x lab-card"),
         (("MODEL", "--accelerator", "cpu", "--calibrate", "--within", "soon"), 2, "--within"),
@@ -134,8 +183,13 @@ def test_what_cannot_be_calibrated_is_told(
     arguments: tuple[str, ...], code: int, said: str, model: Path, tmp_path: Path, cli: Cli
 ) -> None:
     own = tmp_path / "own.yaml"
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    (staged / "config.json").write_text(json.dumps(known_configs()["openai/gpt-oss-120b"]))
+    words = {"MODEL": model, "OWN": own, "STAGED": staged}
     own.write_text("lab-card: {memory: 17179869184, bandwidth: 4e11, flops: {fp16: 5e13}, source: a lab}")
-    done = cli("recommend", *(word.replace("MODEL", str(model)).replace("OWN", str(own)) for word in arguments))
+    asked = [reduce(lambda word, name: word.replace(name, str(words[name])), words, word) for word in arguments]
+    done = cli("recommend", *asked)
 
     assert (done.code, done.out) == (code, "")
     assert said in done.err

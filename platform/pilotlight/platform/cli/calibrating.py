@@ -53,7 +53,7 @@ class Known:
 
     performance: Performance
     constraints: Constraints
-    """As asked, with the number of accelerators that was measured."""
+    """As asked, on the accelerators that were measured."""
     note: str
     """For whoever reads the recommendation."""
 
@@ -86,17 +86,14 @@ class Calibrations:
         return None if record is None else _known(asked, made, record, file)
 
     def _measured(self, asked: Question, made: Recommendation, file: RecordFile, seconds: float) -> Record:
-        """Up to the load that would be recommended without bounds: how far those reach is yet to be measured."""
         from pilotlight.platform.calibration.calibrate import calibrate
         from pilotlight.platform.calibration.planning import hardware_here, job_for
 
         try:
             if asked.folder is None:
                 raise CalibrationError("the model has to lie in a folder; `pilotlight models pull` fetches one")
-            fixed = _fixed(asked, made)
-            hardware = hardware_here(made.accelerator, fixed.tensor_parallel or 1, look().devices, self.catalogue)
-            widest = recommend(asked.facts, made.accelerator, None, workload=asked.workload, constraints=fixed)
-            job = job_for(asked.folder, asked.facts, widest, hardware, time.time(), seconds)
+            hardware = hardware_here(made.accelerator, made.plan.request.accelerators, look().devices, self.catalogue)
+            job = job_for(asked.folder, asked.facts, widest(asked, made), hardware, time.time(), seconds)
             return asyncio.run(calibrate(job, file, self.state, _tell))
         except CalibrationError as error:
             raise CommandError(f"cannot calibrate: {error}", details=error.lines) from error
@@ -113,16 +110,28 @@ def _expected(asked: Question, accelerator: Accelerator) -> Recommendation:
         return recommend(asked.facts, accelerator, None, workload=asked.workload, constraints=asked.constraints)
 
 
+def widest(asked: Question, made: Recommendation) -> Recommendation:
+    """What is measured for `made`: the same without bounds, as how far those reach is yet to be measured."""
+    return recommend(asked.facts, made.accelerator, workload=asked.workload, constraints=_fixed(asked, made))
+
+
 def _fixed(asked: Question, made: Recommendation) -> Constraints:
-    """As asked, on as many accelerators as were chosen."""
-    ranks = int(made.number("tensor_parallel_size"))
-    return replace(asked.constraints, tensor_parallel=ranks) if ranks > 1 else asked.constraints
+    """As asked, on the accelerators that were chosen: what is measured has to be what is recommended."""
+    chosen = made.plan.request
+    return replace(asked.constraints, tensor_parallel=chosen.ranks, pipeline_parallel=chosen.stages)
 
 
 def _known(asked: Question, made: Recommendation, record: Record, file: RecordFile) -> Known:
     fixed = _fixed(asked, made)
-    performance = calibrated(record, setup_for(asked.facts, made.accelerator, asked.workload, fixed))
+    own = setup_for(asked.facts, made.accelerator, record.workload, replace(fixed, context=_context(asked, record)))
+    performance = calibrated(record, setup_for(asked.facts, made.accelerator, asked.workload, fixed), own)
     return Known(performance, fixed, _note(record, file))
+
+
+def _context(asked: Question, record: Record) -> int | None:
+    """As asked, but with room for the requests that were measured."""
+    given = asked.constraints.context
+    return given and min(asked.facts.context, max(given, record.prompt + record.answer))
 
 
 def _note(record: Record, file: RecordFile) -> str:
