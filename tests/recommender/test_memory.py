@@ -113,6 +113,17 @@ def test_every_advised_change_alone_fits(model: ModelFacts, request_: MemoryRequ
         assert plan_memory(model, *_follow(change, request_)).sequences >= 1
 
 
+@pytest.mark.parametrize(("model", "context"), [(SMALL, 131072), (LARGE, 8192)])
+def test_no_more_accelerators_are_advised_than_there_are(model: ModelFacts, context: int) -> None:
+    def advised(count: int | None) -> list[str]:
+        with pytest.raises(DoesNotFit) as refusal:
+            plan_memory(model, L4, MemoryRequest(context=context, count=count), (H100,))
+        return [change for change in refusal.value.changes if change.endswith("x L4")]
+
+    assert advised(None) == advised(8) != []
+    assert advised(1) == []
+
+
 def test_an_fp8_cache_is_advised_where_it_is_enough() -> None:
     with pytest.raises(DoesNotFit) as refusal:
         plan_memory(SMALL, L4, MemoryRequest(context=50_000))

@@ -332,6 +332,19 @@ def test_layers_are_spread_over_stages_only_where_no_split_of_a_layer_holds_the_
     assert "pipeline_parallel_size" not in recommend(LARGE, H100).options
 
 
+def test_a_replica_takes_no_more_accelerators_than_there_are() -> None:
+    l4 = builtin().find("l4")
+    wanted = int(recommend(LARGE, l4).plan.request.accelerators)
+    assert wanted > 4
+
+    assert recommend(LARGE, replace(l4, count=wanted)).plan.request.accelerators == wanted
+    with pytest.raises(DoesNotFit, match="weights") as caught:
+        recommend(LARGE, replace(l4, count=wanted - 1))
+    assert not any("x l4" in change for change in caught.value.changes)
+    with pytest.raises(OptionRefused, match="4 x l4 is asked for, but there are 3"):
+        recommend(LLAMA, replace(l4, count=3), constraints=Constraints(tensor_parallel=2, pipeline_parallel=2))
+
+
 def test_more_accelerators_are_taken_where_fewer_do_not_keep_the_bound() -> None:
     alone, bound = recommend(LLAMA, H100), 0.005
 

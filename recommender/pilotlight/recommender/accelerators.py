@@ -58,6 +58,8 @@ class Accelerator:
     aliases: tuple[str, ...] = field(default=())
     kind: str = "gpu"
     """`cpu`: the processors of a machine, with the memory that replicas may use: `probing.probe_cpu`."""
+    count: int | None = None
+    """How many there are for one replica; None: as many as it takes."""
 
     def arithmetic(self, number_format: str) -> float:
         """Operations per second; of 16 bits where the device has no units for the format."""

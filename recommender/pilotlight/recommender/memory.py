@@ -81,6 +81,9 @@ class MemoryRequest:
     processors: bool = False
     """The engine runs on a machine's processors: 32-bit numbers where `dtype` is silent, and no accelerator's parts."""
 
+    count: int | None = None
+    """Accelerators that there are; a refusal advises no more of them. None: as many as it takes."""
+
     @property
     def accelerators(self) -> int:
         """Of one replica."""
@@ -292,9 +295,8 @@ def _changes(
         return
     if request.kv_dtype == "auto" and _fit(model, accelerator, replace(request, kv_dtype="fp8")):
         yield "store the KV cache as fp8"
-    for ranks in PARALLEL:
-        wider = replace(request, ranks=ranks)
-        if ranks > request.ranks and _divides(model, ranks) and _fit(model, accelerator, wider):
+    for ranks in _wider(model, request, request.count):
+        if _fit(model, accelerator, replace(request, ranks=ranks)):
             yield f"split the model over {ranks} x {accelerator.name}"
             break
     larger = sorted((other for other in others if _fit(model, other, request)), key=lambda other: other.memory_bytes)
@@ -306,10 +308,18 @@ def _together(
     model: ModelFacts, accelerator: HasMemory, request: MemoryRequest, others: Sequence[HasMemory]
 ) -> str | None:
     """More and larger accelerators at once, for a model that no single change helps: the least memory in sum."""
-    sizes = [ranks for ranks in PARALLEL if ranks > request.ranks and _divides(model, ranks)]
-    sizes = [] if request.processors else sizes
-    pairs = [(ranks * other.memory_bytes, ranks, other) for other in (accelerator, *others) for ranks in sizes]
+    if request.processors:
+        return None
+    counts = [(accelerator, request.count), *((other, None) for other in others)]
+    sizes = [(other, ranks) for other, count in counts for ranks in _wider(model, request, count)]
+    pairs = [(ranks * other.memory_bytes, ranks, other) for other, ranks in sizes]
     for _, ranks, other in sorted(pairs, key=lambda pair: pair[:2]):
         if _fit(model, other, replace(request, ranks=ranks)):
             return f"split the model over {ranks} x {other.name}"
     return None
+
+
+def _wider(model: ModelFacts, request: MemoryRequest, count: int | None) -> list[int]:
+    """Larger tensor-parallel sizes, of `count` accelerators."""
+    sizes = [ranks for ranks in PARALLEL if ranks > request.ranks and _divides(model, ranks)]
+    return [ranks for ranks in sizes if count is None or ranks * request.stages <= count]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pilotlight.recommender._gpu import LARGE_DEVICE, UTILIZATION
 from pilotlight.recommender._kv import SHORTEST_CONTEXT
 from pilotlight.recommender.accelerators import Accelerator
+from pilotlight.recommender.errors import OptionRefused
 from pilotlight.recommender.facts import ModelFacts
 from pilotlight.recommender.lengths import TAIL, whole_context
 from pilotlight.recommender.memory import (
@@ -65,7 +66,11 @@ def place(
     constraints: Constraints = FREE,
     split: Split = WHOLE,
 ) -> Placed:
-    """A model on so many accelerators. Raises `DoesNotFit` and `OptionRefused`, as `plan_memory`."""
+    """A model on so many accelerators.
+
+    Raises `DoesNotFit` and `OptionRefused`, as `plan_memory`, the latter also where there are not so many.
+    """
+    _check_count(accelerator, split)
     request = _request(facts, accelerator, workload, constraints, split)
     plan = plan_memory(facts, accelerator, request)
     return Placed(facts, accelerator, workload, plan, _setup(facts, accelerator, workload, request))
@@ -83,6 +88,15 @@ def given(constraints: Constraints) -> Split:
     return Split(constraints.tensor_parallel or 1, constraints.pipeline_parallel or 1)
 
 
+def _check_count(accelerator: Accelerator, split: Split) -> None:
+    wanted = split.ranks * split.stages
+    if accelerator.count is not None and wanted > accelerator.count:
+        raise OptionRefused(
+            "resources.count",
+            f"a replica on {wanted} x {accelerator.name} is asked for, but there are {accelerator.count}",
+        )
+
+
 def _request(
     facts: ModelFacts, accelerator: Accelerator, workload: Workload, constraints: Constraints, split: Split
 ) -> MemoryRequest:
@@ -98,6 +112,7 @@ def _request(
         lengths=workload.together,
         task=constraints.task,
         processors=processors,
+        count=accelerator.count,
     )
     context = constraints.context or _context(facts, accelerator, request, workload)
     return replace(request, context=context)

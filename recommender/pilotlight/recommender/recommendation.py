@@ -154,7 +154,7 @@ def _made(
     """More stages hold more and are no faster, so they are for what does not fit otherwise."""
     refusal: RecommenderError | None = None
     alone = performance is not None or accelerator.kind == "cpu"
-    for splits in [[given(constraints)]] if alone else _splits(constraints):
+    for splits in [[given(constraints)]] if alone else _splits(constraints, accelerator.count):
         found = _best(_candidates(splits, facts, accelerator, performance, slo, workload, constraints))
         if not isinstance(found, DoesNotFit):
             return found
@@ -163,14 +163,19 @@ def _made(
     return refusal
 
 
-def _splits(constraints: Constraints) -> list[list[Split]]:
-    """By stages: over the fewest accelerators first, and where one stage is not enough over the most.
+def _splits(constraints: Constraints, count: int | None) -> list[list[Split]]:
+    """By stages, over `count` accelerators at most: the fewest first, and where one stage is not enough the most.
 
     Who gives one of both sizes has counted the accelerators, so the other is one where it is not given.
     """
     if constraints.tensor_parallel or constraints.pipeline_parallel:
         return [[given(constraints)]]
-    return [[Split(size, stages) for size in (PARALLEL if stages == 1 else PARALLEL[::-1])] for stages in STAGES]
+    sizes = {stages: [size for size in PARALLEL if count is None or size * stages <= count] for stages in STAGES}
+    return [
+        [Split(size, stages) for size in (fitting if stages == 1 else fitting[::-1])]
+        for stages, fitting in sizes.items()
+        if fitting
+    ]
 
 
 def _candidates(

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from pilotlight.platform.cli.recommend_input import kinds
 from pilotlight.platform.registry.refs import ModelRef
 from pilotlight.platform.registry.registry import Registry
+from pilotlight.recommender import Device, builtin
 from pilotlight.runtime.stores import open_store
 
 CONFIG: Mapping[str, object] = {
@@ -120,6 +122,32 @@ def test_a_comparison_has_the_whole_catalogue_and_why_some_do_not_fit(config: st
     assert "toy: weights" in told
 
 
+def test_a_refusal_advises_an_accelerator_of_a_file(config: str, tmp_path: Path, cli: Cli) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("lab: {memory: 25769803776, bandwidth: 1e14, flops: {fp16: 1e14}, source: a lab}")
+    asked = ("recommend", config, "--accelerator", "l4", "--slo", "itl=3ms")
+
+    assert "take 1 x lab" not in cli(*asked).err
+    assert "take 1 x lab" in cli(*asked, "--accelerators", str(own)).err
+
+
+def test_both_kinds_of_parallelism_can_be_given(config: str, cli: Cli) -> None:
+    asked = ("--accelerator", "t4", "--tensor-parallel", "2", "--pipeline-parallel", "3", "--json")
+    (told,) = json.loads(good(cli("recommend", config, *asked)))
+
+    assert (told["options"]["tensor_parallel_size"], told["options"]["pipeline_parallel_size"]) == (2, 3)
+
+
+def test_devices_of_a_kind_are_counted_with_the_least_memory_of_one() -> None:
+    cards = (("NVIDIA L4", 24), ("A Card", 96), ("NVIDIA H100 80GB HBM3", 80), ("NVIDIA L4", 23))
+    devices = [Device(f"GPU-{number}", name, size) for number, (name, size) in enumerate(cards)]
+
+    assert [(kind.name, kind.memory_bytes, kind.count) for kind in kinds(devices, builtin())] == [
+        ("l4", 23, 2),
+        ("h100-sxm", 80, 1),
+    ]
+
+
 def test_this_machine_is_measured_where_no_accelerator_is_named(folder: Path, cli: Cli) -> None:
     (told,) = json.loads(good(cli("recommend", str(folder), "--memory", "8Gi", "--json")))
 
@@ -151,6 +179,7 @@ def test_a_reference_is_read_from_the_state_folder_s_store(folder: Path, tmp_pat
         (("CONFIG", "--accelerator", "h100", "--prompt", "0"), "one token or more"),
         (("CONFIG", "--accelerator", "h100", "--rate", "nan"), "rate is nan"),
         (("CONFIG", "--accelerator", "h100", "--tensor-parallel", "5"), "5 accelerators cannot split"),
+        (("CONFIG", "--accelerator", "h100", "--pipeline-parallel", "40"), "40 stages cannot share"),
         (("CONFIG", "--accelerator", "h100", "--context", "1000000"), "more than the model's 40960"),
         (("CONFIG", "--accelerator", "h100", "--context", "0"), "context is 0"),
         (("CONFIG", "--accelerator", "h100", "--kv-dtype", "int3"), "kv_cache_dtype 'int3' is none of"),

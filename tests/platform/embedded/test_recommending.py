@@ -72,6 +72,15 @@ def test_lengths_and_accelerators_are_taken(up: Any) -> None:
     assert "greedy answers" in row["checks"][0]
 
 
+def test_both_kinds_of_parallelism_are_taken(up: Any) -> None:
+    wanted = {"model": "s3://models/tiny:v1", "accelerators": ["l4"], "tensor_parallel": 2, "pipeline_parallel": 1}
+    [row] = up.ask("POST", PATH, json=wanted).json()["items"]
+    [refused] = up.ask("POST", PATH, json={**wanted, "pipeline_parallel": 2}).json()["items"]
+
+    assert row["options"]["tensor_parallel_size"] == 2
+    assert "2 stages cannot share the model's 1 layers" in refused["refusal"]
+
+
 def test_a_bound_that_cannot_be_kept_is_told_beside_the_others(up: Any) -> None:
     [row] = up.ask("POST", PATH, json={"model": "s3://models/tiny:v1", "accelerators": ["l4"], "itl": 1e-9}).json()[
         "items"

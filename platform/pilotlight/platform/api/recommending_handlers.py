@@ -35,6 +35,7 @@ class RecommendingHandlers:
             there = [catalogue.find(name) for name in wanted.accelerators] or catalogue.entries
             fixed = Constraints(
                 tensor_parallel=wanted.tensor_parallel,
+                pipeline_parallel=wanted.pipeline_parallel,
                 kv_dtype=wanted.kv_dtype,
                 context=wanted.context,
                 task=facts.task,

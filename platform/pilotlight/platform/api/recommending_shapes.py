@@ -36,6 +36,9 @@ class RecommendIn(Shape):
     context: Count | None = None
     """Longest request, tokens."""
     tensor_parallel: Count | None = None
+    """Accelerators that each layer is split over."""
+    pipeline_parallel: Count | None = None
+    """Stages that layers are spread over, each of so many accelerators."""
     kv_dtype: Annotated[str, Field(max_length=32)] = "auto"
 
 

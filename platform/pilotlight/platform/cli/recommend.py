@@ -62,7 +62,13 @@ def recommend(
     answer: Annotated[str, typer.Option(help="Tokens of a usual answer, or quantiles.")] = "256",
     rate: Annotated[float | None, typer.Option(help="Requests per second that are expected.")] = None,
     context_length: Annotated[int | None, typer.Option("--context", help="Longest request, tokens.")] = None,
-    tensor_parallel: Annotated[int | None, typer.Option(help="Accelerators of one replica.")] = None,
+    tensor_parallel: Annotated[
+        int | None, typer.Option(help="Accelerators that each layer is split over.", show_default="the best")
+    ] = None,
+    pipeline_parallel: Annotated[
+        int | None,
+        typer.Option(help="Stages that layers are spread over, each of so many accelerators.", show_default="the best"),
+    ] = None,
     kv_dtype: Annotated[str, typer.Option(help="Number format of the KV cache, as fp8; it changes answers.")] = "auto",
     memory: Annotated[str, typer.Option(help="Of this machine for replicas, as 8Gi.", show_default="80 % of it")] = "",
     accelerators: Annotated[
@@ -94,7 +100,7 @@ def recommend(
     with given.refused():
         read = given.read_model(context, model)
         workload = given.workload(prompt, answer, rate)
-        fixed = given.constraints(read.facts, tensor_parallel, kv_dtype, context_length)
+        fixed = given.constraints(read.facts, tensor_parallel, pipeline_parallel, kv_dtype, context_length)
         asked = Question(read.facts, read.fingerprint, read.folder, given.slo(slo or []), workload, fixed)
         there = given.accelerators(accelerator or [], accelerators or [], memory, every=compare)
         measured = given.calibrations(context, store, within, accelerators or [], calibrate=calibrate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from pilotlight.recommender import (
     Accelerator,
     Catalogue,
     Constraints,
+    Device,
     Lengths,
     ModelFacts,
     Recommendation,
@@ -99,15 +100,18 @@ def accelerators(names: Sequence[str], files: Sequence[Path], memory: str, *, ev
 
 
 def _here(catalogue: Catalogue, memory: str) -> list[Accelerator]:
-    """One of each kind of device, else the processors."""
-    known = {device.name: device for device in look().devices}
-    found = []
-    for device in known.values():
-        try:
-            found.append(replace(catalogue.find(device.name), memory_bytes=device.memory_bytes))
-        except UnknownAccelerator:
-            continue
-    return found or [_host(memory)]
+    """Of each kind of device as many as there are, else the processors."""
+    return list(kinds(look().devices, catalogue)) or [_host(memory)]
+
+
+def kinds(devices: Sequence[Device], catalogue: Catalogue) -> Iterator[Accelerator]:
+    """Each kind of device that the catalogue knows, with the least memory of one and how many there are."""
+    memory: dict[str, list[int]] = {}
+    for device in devices:
+        with suppress(UnknownAccelerator):
+            memory.setdefault(catalogue.find(device.name).name, []).append(device.memory_bytes)
+    for name, sizes in memory.items():
+        yield replace(catalogue.find(name), memory_bytes=min(sizes), count=len(sizes))
 
 
 def _host(memory: str) -> Accelerator:
@@ -152,8 +156,11 @@ def _quantile(part: str, option: str) -> tuple[float, int]:
     return float(share[1]) / 100, int(tokens)
 
 
-def constraints(facts: ModelFacts, parallel: int | None, kv_dtype: str, length: int | None) -> Constraints:
-    return Constraints(tensor_parallel=parallel, kv_dtype=kv_dtype, context=length, task=facts.task)
+def constraints(
+    facts: ModelFacts, ranks: int | None, stages: int | None, kv_dtype: str, length: int | None
+) -> Constraints:
+    """Raises RecommenderError."""
+    return Constraints(ranks, stages, kv_dtype=kv_dtype, context=length, task=facts.task)
 
 
 def calibrations(
@@ -167,7 +174,7 @@ def calibrations(
 def rows(asked: Question, there: Sequence[Accelerator], measured: Calibrations) -> list[Recommendation | Refusal]:
     """One of each accelerator; a refusal of the only one is raised, with one that would do."""
     if len(there) == 1:
-        return [_row(asked, there[0], measured, read_catalogue(()).entries)]
+        return [_row(asked, there[0], measured, measured.catalogue.entries)]
     if measured.seconds is not None or measured.store is not None:
         raise CommandError("--calibrate and --store are of one accelerator; name it with --accelerator", code=REFUSED)
     return [_tried(asked, accelerator, measured) for accelerator in there]
