@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 from statistics import fmean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotlight.platform.calibration.injector import Requests, Stream
+from pilotlight.platform.calibration.engine import NAME, EngineSetup, running
+from pilotlight.platform.calibration.injector import ClosedLoop, Requests, Stream, opened
 from pilotlight.recommender.calibration import Sample
 
 
@@ -70,3 +72,21 @@ def test_few_tokens_tell_nothing_of_their_interval_and_no_token_tells_nothing() 
     assert few.ttft == pytest.approx(0.5)
     assert few.itl is None
     assert _stream(loaded=True, moments=[], full_from=0.0) == Sample()
+
+
+async def test_a_request_counts_as_loaded_only_when_all_others_were_in_flight_however_short_answers_are(
+    tmp_path: Path,
+) -> None:
+    """An answer ends long before the next stream's first token, so there are many more requests than streams."""
+    load = 6
+    options = {"max_num_seqs": load, "simulated_prefill_base_seconds": 0.02, "simulated_decode_base_seconds": 1e-4}
+    setup = EngineSetup(Path("/nowhere"), options, kind="simulated")
+    async with running(setup, tmp_path, 60.0, lambda _: None) as replica, opened() as upstream:
+        loop = ClosedLoop(upstream, replica, Requests(NAME, 4, 2, 1000), load)
+        await loop.run(60.0, lambda count: count >= 4 * load)
+
+    loaded = [stream for stream in loop.streams if stream.loaded]
+    assert len(loaded) > load
+    for one in loaded:
+        others = [other for other in loop.streams if other is not one and other.sent <= one.sent]
+        assert sum(not other.ended or other.ended > one.sent for other in others) == load - 1

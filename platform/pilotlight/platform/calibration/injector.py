@@ -61,7 +61,7 @@ class Stream:
 
     sent: float
     loaded: bool
-    """It was sent when all others were in flight."""
+    """All others were in flight when it was sent."""
     first: float = 0.0
     begin: tuple[float, int] | None = None
     """The first moment at the full load, and its tokens until then."""
@@ -85,13 +85,16 @@ class Stream:
 
 
 class ClosedLoop:
-    """One load of one engine. Streams join one by one, each when all before it have had a first token."""
+    """One load of one engine. Workers, each with one request after the other, join one by one: each when all before it
+    have had a first token."""
 
     def __init__(self, upstream: Upstream, replica: Replica, requests: Requests, load: int, first: int = 0) -> None:
         """`first`: number of its first request; loads that share numbers share prompts."""
         self._upstream, self._replica, self._requests, self._load = upstream, replica, requests, load
         self._numbers = count(first)
         self._news = asyncio.Event()
+        self._joined: set[int] = set()
+        """Workers that have had a token: from then on they always have a request in flight."""
         self.streams: list[Stream] = []
         self.full_at = 0.0
         """When all had joined; 0: not yet."""
@@ -126,8 +129,8 @@ class ClosedLoop:
         async with asyncio.TaskGroup() as group:
             workers: list[asyncio.Task[None]] = []
             while len(workers) < self._load:
-                workers.append(group.create_task(self._work()))
-                await self._until(lambda: sum(bool(one.first) for one in self.streams) >= len(workers))
+                workers.append(group.create_task(self._work(len(workers))))
+                await self._until(lambda: len(self._joined) == len(workers))
             self.full_at = monotonic()
             await self._until(lambda: enough(len(self.ended())))
             for worker in workers:
@@ -138,12 +141,14 @@ class ClosedLoop:
             self._news.clear()
             await self._news.wait()
 
-    async def _work(self) -> None:
+    async def _work(self, worker: int) -> None:
         while True:
-            stream = Stream(monotonic(), loaded=len(self.streams) >= self._load - 1)
+            stream = Stream(monotonic(), loaded=len(self._joined - {worker}) == self._load - 1)
             self.streams.append(stream)
             async for tokens in self._tokens(next(self._numbers)):
                 stream.saw(tokens, monotonic(), full=bool(self.full_at))
+                if stream.first:
+                    self._joined.add(worker)
                 self._news.set()
             stream.ended = monotonic()
             self._news.set()
