@@ -152,6 +152,51 @@ def test_a_bound_out_of_reach_costs_no_throughput() -> None:
     assert machine.decisions[-1].reason is CapReason.UNREACHABLE
 
 
+def spiked(windows: int) -> Machine:
+    """Prompts of 600 tokens, and after a while far longer ones that no cap brings to their first token in time."""
+    machine = Machine(Slo(ttft=0.2), np.random.default_rng(11), prompt=600.0, state=CapState(10))
+    machine.looks(120)
+    machine.prompt = 30_000.0
+    machine.looks(windows * WINDOW)
+    return machine
+
+
+def test_one_window_of_long_prompts_moves_no_cap() -> None:
+    machine = spiked(1)
+    before = machine.decisions[-2].state.cap
+    machine.prompt = 600.0
+    machine.looks(60)
+
+    best = next(cap for cap in range(MOST, 0, -1) if ttft_law(cap, 600.0) <= 0.2)
+    assert 1 < before < MOST
+    assert {decision.reason for decision in machine.decisions[-13:]} <= {CapReason.KEPT, CapReason.RAISED}
+    assert before <= machine.state.cap <= best
+
+
+def test_prompts_that_stay_too_long_are_given_up_after_a_few_observations() -> None:
+    machine = spiked(6)
+
+    assert CapReason.UNREACHABLE in {decision.reason for decision in machine.decisions[-6:]}
+
+
+def test_a_bound_is_not_given_up_by_a_single_observation() -> None:
+    slow: Performance | None = None
+    for turn in range(20):
+        slow = learned(slow, Observation(1.0 + turn % 8, 100.0, 0.2, 0.1))
+    seen = Observation(8.0, 100.0, 0.2, 0.1)
+    first = decide_cap(CapState(10), slow, seen, Slo(itl=0.01), MOST)
+    second = decide_cap(first.state, slow, seen, Slo(itl=0.01), MOST)
+
+    assert (first.state.cap, first.reason) == (10, CapReason.KEPT)
+    assert (second.state.cap, second.reason) == (MOST, CapReason.UNREACHABLE)
+
+
+def test_a_cut_is_smaller_than_the_cap_however_large_it_is() -> None:
+    state = CapState(1000, broken=1)
+
+    assert decide_cap(state, None, Observation(1000.0, 100.0, itl=0.1001), Slo(itl=0.1), 1024).state.cap < 1000
+
+
 def test_one_broken_observation_changes_nothing() -> None:
     machine = settled(Slo(itl=0.08))
     before = machine.state.cap
@@ -187,7 +232,7 @@ def test_what_still_runs_since_before_a_cut_cuts_no_further() -> None:
     state = CapState(16, broken=1)
     seen = Observation(40.0, 100.0, itl=0.2)
 
-    assert decide_cap(state, None, seen, Slo(itl=0.1), MOST).state == CapState(16, broken=1, prompt=100.0)
+    assert decide_cap(state, None, seen, Slo(itl=0.1), MOST).state == CapState(16, broken=1, prompts=(100.0,))
 
 
 @settings(max_examples=40)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotlight.recommender.curve import Curve, NoMeasurement, Point, start
+from pilotlight.recommender.curve import Curve, End, NoMeasurement, Point, start
 from pilotlight.recommender.fitting import fit
 
 LOADS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
@@ -130,17 +130,19 @@ def test_nothing_to_start_from_is_said(nothing: list[Point]) -> None:
         fit(nothing)
 
 
-@given(costs, slopes, st.floats(0.001, 4.0), st.booleans())
-def test_the_largest_load_within_a_bound_keeps_it(constant: float, slope: float, bound: float, certain: bool) -> None:
+@given(costs, slopes, st.floats(0.001, 4.0), st.sampled_from(["low", "value", "high"]), st.floats(0.5, 2.0))
+def test_the_largest_load_within_a_bound_keeps_it(
+    constant: float, slope: float, bound: float, end: End, unit: float
+) -> None:
     curve = fit(line(constant, slope))
-    most = curve.within(bound, 256.0, certain=certain)
+    most = curve.within(bound, 256, end, unit)
 
-    def reached(load: float) -> float:
-        return curve.at(load).high if certain else curve.at(load).value
+    def reached(requests: int) -> float:
+        return float(getattr(curve.at(requests * unit), end))
 
-    assert most in (0.0, 256.0) or reached(most) <= bound <= reached(most + 1.0)
-    assert (reached(256.0) <= bound) == (most == 256.0)
+    assert most == 0 or reached(most) <= bound
+    assert most == 256 or reached(most + 1) > bound
 
 
 def test_a_bound_below_the_curve_is_never_kept() -> None:
-    assert fit(line(0.01, 0.0002)).within(0.001, 256.0) == 0.0
+    assert fit(line(0.01, 0.0002)).within(0.001, 256) == 0

@@ -58,18 +58,6 @@ def test_throughput_is_answers_over_their_time_and_the_bounds_go_with_it() -> No
     assert rate.low < rate.value < rate.high
 
 
-def test_the_batch_within_both_bounds_is_the_smaller_of_the_two() -> None:
-    known = fitted([seen(batch) for batch in (1, 4, 16, 64, 128)], SETUP)
-
-    by_gap = known.batch_within(itl=0.03, ttft=9, tokens=1000, most=256, certain=False)
-    by_first = known.batch_within(itl=9, ttft=0.1, tokens=1000, most=256, certain=False)
-
-    assert by_gap == pytest.approx((0.03 - 0.02) / 0.0003, rel=0.1)
-    assert by_first == pytest.approx((0.1 - 0.05) / 2e-3, rel=0.2)
-    assert known.batch_within(itl=0.03, ttft=0.1, tokens=1000, most=256, certain=False) == min(by_gap, by_first)
-    assert known.batch_within(itl=0.03, ttft=9, tokens=1000, most=256) < by_gap
-
-
 def test_neither_torch_nor_an_engine_is_loaded() -> None:
     code = "import sys, pilotlight.recommender.performance; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,7 +3,8 @@
 Numbered policy, the first that applies:
 1. during an incident (starts backing off, replicas failing) nothing changes;
 2. without a new observation nothing changes; without a bound the engine's own limit holds;
-3. a bound that even one request alone surely breaks is given up: no cap holds it;
+3. a bound that even one request alone surely breaks, in two observations in a row, is given up: no cap holds it; after
+   the first of them a cap is cut by the other bounds, and otherwise stays;
 4. a bound that was broken in two observations in a row cuts the cap: to where the learned curve, scaled to what was
    just measured, holds it again; without a curve, in proportion;
 5. a cap that is not used up, and at which the learned curve surely breaks a bound, falls to where the curve expects to
@@ -11,23 +12,27 @@ Numbered policy, the first that applies:
 6. a cap that is used, below where the curve surely holds every bound, rises to there, at most by half at a time;
 7. else it stays.
 Rule 4 rests on measurements alone, so that a curve that is wrong cannot keep a bound broken; 5 and 6 go no farther than
-measurements are near, for the same reason.
+measurements are near, for the same reason. Where a bound depends on prompts, the usual of the last few observations
+counts, so that one long prompt changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import ceil, floor
+from statistics import median_low
 
-from pilotlight.recommender._bounds import HEADROOM, Bound, interval, milliseconds
+from pilotlight.recommender._bounds import HEADROOM, Bound, bounds_of, interval, milliseconds
 from pilotlight.recommender.learning import learned, pooled
 from pilotlight.recommender.performance import Observation, Performance, moved
 from pilotlight.recommender.workload import Slo
 
 PATIENCE = 2
-"""Observations in a row that must break a bound before the cap is cut."""
+"""Observations in a row that break a bound before the cap is cut, or show it out of reach before it is given up."""
+PROMPTS = 3
+"""Observations whose median is the usual prompt: one that is unlike the others does not move it."""
 LEAST_KEPT = 0.5
 """Of the requests in flight, what one cut leaves at least; less where the latency is more than twice what is promised:
 it cannot fall by more than in proportion."""
@@ -58,8 +63,15 @@ class CapState:
     """Requests in flight per replica."""
     broken: int = 0
     """Observations in a row that broke a bound."""
-    prompt: float = 0.0
-    """Mean tokens of the last prompts that were seen."""
+    beyond: Mapping[str, int] = field(default_factory=dict)
+    """By bound, observations in a row at which even one request alone surely broke it."""
+    prompts: tuple[float, ...] = ()
+    """Mean tokens of prompts, of the last `PROMPTS` observations that had any."""
+
+    @property
+    def prompt(self) -> float:
+        """Tokens of a usual prompt; 0: unknown."""
+        return median_low(self.prompts) if self.prompts else 0.0
 
 
 @dataclass(frozen=True)
@@ -119,18 +131,26 @@ def decide_cap(
         return _kept(replace(state, cap=most), CapReason.KEPT, "nothing is promised, so the engine's own limit holds")
     if seen is None:
         return _kept(state, CapReason.KEPT, "there is no new observation")
-    state = replace(state, prompt=seen.prompt or state.prompt)
-    bounds = list(_bounds(state, performance, seen, slo))
+    if seen.prompt:
+        state = replace(state, prompts=(*state.prompts, seen.prompt)[-PROMPTS:])
+    bounds = list(bounds_of(slo, performance, state.prompt, seen))
     reachable = [bound for bound in bounds if not bound.surely_breaks(1)]
+    beyond = {bound.name: state.beyond.get(bound.name, 0) + 1 for bound in bounds if bound not in reachable}
+    state = replace(state, beyond=beyond)
     if seen.batch <= state.cap * STILL_SETTLED + 1:
         state = replace(state, broken=state.broken + 1 if any(bound.broken for bound in reachable) else 0)
-    change = _unreachable(state, bounds, most) if not reachable else _changed(state, reachable, seen, most)
-    cap, reason, sentence = change
+    cap, reason, sentence = _change(state, bounds, reachable, seen, most)
     inputs = _inputs(state, bounds, seen, slo, most)
     return CapDecision(replace(state, cap=cap, broken=0 if cap < state.cap else state.broken), reason, sentence, inputs)
 
 
 Change = tuple[int, CapReason, str]
+
+
+def _change(state: CapState, bounds: list[Bound], reachable: list[Bound], seen: Observation, most: int) -> Change:
+    if any(count < PATIENCE for count in state.beyond.values()):
+        return _cut_down(state, reachable, seen) or _doubtful(state, bounds)
+    return _changed(state, reachable, seen, most) if reachable else _unreachable(state, bounds, most)
 
 
 def _changed(state: CapState, bounds: list[Bound], seen: Observation, most: int) -> Change:
@@ -155,7 +175,7 @@ def _lowered(before: int, known: list[Bound], seen: Observation) -> Change | Non
     """Rule 5."""
     if seen.batch >= before or not any(bound.surely_breaks(before) for bound in known):
         return None
-    cap = max(_whole(min(bound.within(before, certain=False) for bound in known)), ceil(seen.batch))
+    cap = max(1, ceil(seen.batch), min(bound.within(before, "value") for bound in known))
     if cap >= before:
         return None
     worst = max(known, key=lambda bound: bound.at(before).low / bound.seconds)
@@ -167,7 +187,7 @@ def _raised(state: CapState, known: list[Bound], seen: Observation, most: int) -
     """Rule 6."""
     if state.broken or not known or seen.batch < USED * state.cap:
         return None
-    safe = _whole(min(bound.within(most, certain=True) for bound in known))
+    safe = min(bound.within(most, "high") for bound in known)
     cap = min(safe, ceil(state.cap * MOST_GROWTH), most)
     if cap <= state.cap:
         return None
@@ -180,7 +200,7 @@ def _cut(cap: int, broken: list[Bound], seen: Observation) -> int:
     batch = min(float(cap), seen.batch)
     wanted = min(_holding(bound, batch) for bound in broken)
     kept = min(LEAST_KEPT, *(_proportion(bound) for bound in broken))
-    return _whole(max(kept * batch, min(wanted, batch - 1)))
+    return max(1, floor(max(kept * batch, min(wanted, batch - 1))))
 
 
 def _proportion(bound: Bound) -> float:
@@ -194,22 +214,19 @@ def _holding(bound: Bound, batch: float) -> float:
     assert bound.measured is not None
     if bound.curve is None:
         return batch * _proportion(bound)
-    scale = bound.measured / bound.curve.at(batch * bound.unit).value
-    return bound.within(max(1, floor(batch)), certain=False, scale=scale)
+    scale = bound.measured / bound.curve.at(batch * bound.measured_unit).value
+    return bound.within(max(1, floor(batch)), "value", scale)
+
+
+def _doubtful(state: CapState, bounds: list[Bound]) -> Change:
+    said = ", ".join(bound.name for bound in bounds if bound.name in state.beyond)
+    return state.cap, CapReason.KEPT, f"{said} may be out of reach, which one more observation has to show"
 
 
 def _unreachable(state: CapState, bounds: list[Bound], most: int) -> Change:
     said = ", ".join(f"{bound.name} of {milliseconds(bound.seconds)}" for bound in bounds)
     sentence = f"{said} is out of reach for prompts of {state.prompt:.0f} tokens even with one request in flight"
     return most, CapReason.UNREACHABLE, f"{sentence}; no cap helps, so the engine's own limit holds"
-
-
-def _bounds(state: CapState, performance: Performance | None, seen: Observation, slo: Slo) -> Iterator[Bound]:
-    if slo.itl is not None:
-        yield Bound("ITL", slo.itl, performance.itl if performance else None, 1.0, seen.itl)
-    if slo.ttft is not None:
-        curve = performance.ttft if performance and state.prompt else None
-        yield Bound("TTFT", slo.ttft, curve, state.prompt or 1.0, seen.ttft)
 
 
 def _inputs(
@@ -234,8 +251,3 @@ def _inputs(
 
 def _kept(state: CapState, reason: CapReason, sentence: str) -> CapDecision:
     return CapDecision(state, reason, sentence)
-
-
-def _whole(load: float) -> int:
-    """A little is added: the search ends a thousandth below the answer."""
-    return max(1, floor(load * 1.002))

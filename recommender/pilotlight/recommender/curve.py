@@ -13,12 +13,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from pilotlight.recommender._regression import NOISE_WEIGHT, Belief, Posterior, Sums, Vector, posterior, student_t
 from pilotlight.recommender.errors import RecommenderError
 
+End = Literal["low", "value", "high"]
+"""Of an estimate."""
 Prior = Callable[[float], float]
 """Seconds by load; above zero, and never falling with the load."""
 
@@ -106,25 +109,20 @@ class Curve:
         reach = student_t(NOISE_WEIGHT + max(0.0, self.measured - 1)) * spread
         return Estimate(value * self.scale, max(LOWEST, value - reach) * self.scale, (value + reach) * self.scale)
 
-    def within(self, seconds: float, most: float, *, certain: bool = True) -> float:
-        """The largest load up to `most` at which this latency is within `seconds`; 0 where none is.
+    def within(self, seconds: float, most: int, end: End = "high", unit: float = 1.0) -> int:
+        """The most requests in flight, up to `most`, at which this latency is within `seconds`; 0 where none are.
 
         Args:
             seconds: The bound.
             most: Where the search ends.
-            certain: Hold the bound with the interval's upper end; else with the value itself.
+            end: Of the interval, or the value itself, that holds the bound.
+            unit: Load of one request.
         """
-
-        def fits(load: float) -> bool:
-            estimate = self.at(load)
-            return (estimate.high if certain else estimate.value) <= seconds
-
-        if fits(most):
-            return most
-        low, high = 0.0, most
-        while high - low > 1e-3 * most:
-            middle = (low + high) / 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
+        low, high = 0, most
+        while low < high:
+            middle = (low + high + 1) // 2
+            latency: float = getattr(self.at(middle * unit), end)
+            low, high = (middle, high) if latency <= seconds else (low, middle - 1)
         return low
 
     def row(self, load: float) -> Vector:

@@ -56,19 +56,6 @@ class Performance:
 
         return Estimate(rate(gap.value, first.value), rate(gap.high, first.high), rate(gap.low, first.low))
 
-    def batch_within(self, itl: float, ttft: float, tokens: float, most: float, *, certain: bool = True) -> float:
-        """The most requests in flight, up to `most`, that keep both bounds (seconds); 0 where none does.
-
-        Args:
-            itl: Bound of the time between tokens.
-            ttft: Bound of the time to the first token.
-            tokens: Of a prompt.
-            most: Where the search ends, as `max_num_seqs`.
-            certain: Hold them with the intervals' upper ends; else with the values themselves.
-        """
-        by_first = self.ttft.within(ttft, most * tokens, certain=certain) / tokens
-        return min(self.itl.within(itl, most, certain=certain), by_first)
-
 
 def expected(setup: Setup) -> Performance:
     """Before anything was measured."""

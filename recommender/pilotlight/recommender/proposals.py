@@ -7,11 +7,11 @@ Nothing here is applied: a setting of the engine changes by a new revision, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
-from pilotlight.recommender._bounds import HEADROOM, Bound, interval
+from pilotlight.recommender._bounds import bounds_of, interval
+from pilotlight.recommender.curve import End
 from pilotlight.recommender.lengths import ANSWER_SHARE, TAIL, whole_context
 from pilotlight.recommender.performance import Performance
 from pilotlight.recommender.sketches import RequestLengths, Sketch
@@ -76,13 +76,12 @@ def propose(now: Settings, evidence: Evidence, slo: Slo) -> tuple[Proposal, ...]
 
 
 def _batch(now: Settings, evidence: Evidence, slo: Slo) -> Proposal | None:
-    bounds = list(_bounds(evidence, slo))
+    bounds = list(bounds_of(slo, evidence.performance, evidence.prompt))
     if not bounds or any(bound.curve is None or bound.curve.measured < LEAST_MEASURED for bound in bounds):
         return None
     set_to, farthest = now.max_num_seqs, math.floor(now.max_num_seqs * FARTHEST)
-    low = _whole(min(bound.within(farthest, certain=True) for bound in bounds))
-    likely = _whole(min(bound.within(farthest, certain=False) for bound in bounds))
-    high = max(likely, min(_loosest(bound, farthest) for bound in bounds))
+    ends: tuple[End, ...] = ("high", "value", "low")
+    low, likely, high = (max(1, min(bound.within(farthest, end) for bound in bounds)) for end in ends)
     if any(bound.surely_breaks(1) for bound in bounds):
         return None  # no setting holds the promise
     raised = low > set_to * THRESHOLD and evidence.busiest >= BUSY * set_to
@@ -96,24 +95,6 @@ def _batch(now: Settings, evidence: Evidence, slo: Slo) -> Proposal | None:
     return Proposal(
         "engine.maxNumSeqs", set_to, proposed, low, high, f"{said}; {promised}; from {measured:.0f} observations"
     )
-
-
-def _bounds(evidence: Evidence, slo: Slo) -> Iterator[Bound]:
-    known = evidence.performance
-    if slo.itl is not None:
-        yield Bound("ITL", slo.itl, known.itl if known else None, 1.0, None)
-    if slo.ttft is not None:
-        curve = known.ttft if known and evidence.prompt else None
-        yield Bound("TTFT", slo.ttft, curve, evidence.prompt or 1.0, None)
-
-
-def _loosest(bound: Bound, most: int) -> int:
-    """The most requests in flight that may hold the bound: by the interval's lower end."""
-    low, high = 0, most
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if bound.at(middle).low <= HEADROOM * bound.seconds else (low, middle - 1)
-    return low
 
 
 def _context(now: Settings, lengths: RequestLengths) -> Proposal | None:
@@ -146,8 +127,3 @@ def _quantile(sketch: Sketch, share: float) -> tuple[float, float, float]:
     """(low, value, high): the ranks of its 95 % interval, by the binomial's normal approximation."""
     reach = _TWO_SIDED * math.sqrt(share * (1 - share) / sketch.count)
     return sketch.at(share - reach), sketch.at(share), sketch.at(min(1.0, share + reach))
-
-
-def _whole(load: float) -> int:
-    """A little is added: the search ends a thousandth below the answer."""
-    return max(1, math.floor(load * 1.002))
