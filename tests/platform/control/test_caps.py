@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pilotlight.activator.values import FunctionId
-from pilotlight.platform.values import Template
+from pilotlight.platform.database.functions import Change
+from pilotlight.platform.values import Policy, Template
 from pilotlight.runtime.spec import EngineCounters, ReplicaState
 
 if TYPE_CHECKING:
@@ -142,3 +143,33 @@ async def test_revisions_that_differ_in_limits_alone_share_what_is_learned(engin
 
     assert len(follower.performances) == 1
     assert newer.slots == 16
+
+
+@pytest.mark.parametrize(
+    "counters",
+    [
+        replace(START, at=1005.0, looks=10**400),
+        replace(START, at=1005.0, looks=5, in_flight=5, prompts=1, prompt_tokens=1, first_token_seconds=1.7e308),
+    ],
+    ids=["no float is as large", "no mean of two is finite"],
+)
+async def test_what_replicas_count_cannot_stop_the_loop_for_others(
+    stage: Stage, template: Template, counters: EngineCounters
+) -> None:
+    def say(counters: EngineCounters) -> None:
+        for name in stage.cluster.says:
+            stage.cluster.say(name, ReplicaState.READY, counters=counters)
+
+    stage.deploy(replace(template, slots=LIMIT), minimum=2, maximum=2, itl_seconds=PROMISED)
+    await stage.loop.round()
+    say(START)
+    await stage.loop.round()
+    other = FunctionId("team-a", "other")
+    stage.functions.apply([Change(other, {}, Policy(), template)], stage.clock.now())
+    stage.loop.changed()
+    say(counters)
+    await stage.loop.round()
+
+    assert len(stage.cluster.says) == 2
+    assert other in stage.traffic.routes
+    assert {replica.slots for replica in stage.traffic.routes[CHAT].replicas} == {LIMIT}

@@ -1,4 +1,4 @@
-"""What running replicas count becomes what is known of their speed, and the cap of every revision. No I/O.
+"""What running replicas count becomes what is known of their speed, and the cap of every revision. No I/O but the log.
 
 Revisions of the same model on the same hardware with the same settings share what is learned; the limits that only say
 how many requests an engine takes, and how long ones, are not among those settings.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+
+import structlog
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.platform.control.cluster import RevisionId
@@ -24,6 +26,8 @@ INCIDENT_SECONDS = 60.0
 _LIMITS = ("max_num_seqs", "max_model_len")
 TOLD = (CapReason.BROKEN, CapReason.LOWERED, CapReason.RAISED, CapReason.UNREACHABLE)
 """Reasons that are recorded, when cap or reason has changed."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -52,8 +56,7 @@ class Follower:
 
     def look(self, now: float) -> list[DecisionRecord]:
         """Take in what is new and set `known.caps`; returns what was decided, to be recorded. `now`: Unix time."""
-        seen = self._observations()
-        records = [self._follow(at, observations, now) for at, observations in seen.items()]
+        records = [self._try_to_follow(at, seen, now) for at, seen in self._observations().items()]
         return [record for record in records if record is not None]
 
     def performance(self, at: RevisionId) -> Performance | None:
@@ -80,11 +83,21 @@ class Follower:
             before = self._last.get(name)
             if told is None or not live.wanted:
                 continue
-            last[name] = before if before is not None and before.at == told.at else Counters(**asdict(told))
-            if before is not None and (observation := window(before, last[name])):
+            if before is not None and before.at == told.at:
+                last[name] = before
+                continue
+            last[name] = Counters(**asdict(told))
+            if before is not None and (observation := _window(name, before, last[name])):
                 seen[RevisionId(live.record.function, live.record.revision)].append(observation)
         self._last = last
         return seen
+
+    def _try_to_follow(self, at: RevisionId, seen: Sequence[Observation], now: float) -> DecisionRecord | None:
+        try:
+            return self._follow(at, seen, now)
+        except Exception:  # caps are a help; a round is what every function lives by
+            log.exception("a cap cannot be decided; the last one stays", revision=at.name)
+            return None
 
     def _follow(self, at: RevisionId, seen: Sequence[Observation], now: float) -> DecisionRecord | None:
         function, revision = self.known.functions.get(at.function), self.known.revisions.get(at)
@@ -144,3 +157,11 @@ def speed_of(template: Template) -> str:
 def _worth_telling(before: Followed, decision: CapDecision) -> bool:
     changed = decision.state.cap != before.state.cap or decision.reason is not before.told
     return decision.reason in TOLD and changed
+
+
+def _window(replica: str, before: Counters, after: Counters) -> Observation | None:
+    try:
+        return window(before, after)
+    except Exception:  # what one pod says must not fail a round of all functions
+        log.exception("what an engine has counted cannot be read and is left out", replica=replica)
+        return None
