@@ -15,6 +15,12 @@ from typing import Any, Protocol
 import pytest
 import yaml
 
+from pilotlight.activator.values import FunctionId
+from pilotlight.platform.cli.describe import page
+from pilotlight.platform.database.connection import Database
+from pilotlight.platform.database.recommendations import Recommendations
+from pilotlight.recommender.proposals import Proposal
+
 
 class Result(Protocol):
     """How a command ended."""
@@ -204,15 +210,34 @@ def test_replicas_and_decisions_can_be_of_one_function(here: Cli) -> None:
 def test_a_function_is_described_on_a_page(here: Cli) -> None:
     good(here("call", "chat", "wake up"))
 
-    page = good(here("describe", "chat"))
+    shown = good(here("describe", "chat"))
 
-    assert page.startswith("default/chat\n")
-    assert "1 ready, 0 starting, 0 to 1 allowed" in page
-    assert "Sized so:" in page
-    assert re.search(r"  URL: +http://127\.0\.0\.1:\d+/f/default/chat/v1\n", page)
-    assert "\nReplicas\n" in page
-    assert "\nDecisions\n" in page
+    assert shown.startswith("default/chat\n")
+    assert "1 ready, 0 starting, 0 to 1 allowed" in shown
+    assert "Sized so:" in shown
+    assert re.search(r"  URL: +http://127\.0\.0\.1:\d+/f/default/chat/v1\n", shown)
+    assert "\nReplicas\n" in shown
+    assert "\nDecisions\n" in shown
     assert json.loads(good(here("describe", "chat", "--json")))["function"]["name"] == "chat"
+
+
+def test_a_description_has_what_was_learned(here: Cli, platform_state: Path) -> None:
+    chat, limit = FunctionId("default", "chat"), Proposal("engine.maxNumSeqs", 256, 96, 80, 110, "ITL is 60 ms")
+    assert "\nRecommendations: none\n" in good(here("describe", "chat"))
+    database = Database.at(platform_state / "pilotlight.db")
+    rows = Recommendations(database)
+    rows.propose(chat, "chat-00001", [limit], 1.0)
+    try:
+        shown, told = good(here("describe", "chat")), json.loads(good(here("describe", "chat", "--json")))
+    finally:
+        rows.propose(chat, "chat-00001", (), 2.0)
+        database.close()
+
+    assert re.search(r"\nRecommendations\n.*\n.* engine.maxNumSeqs +256 +96 +80 +110 +ITL is 60 ms", shown)
+    assert [row["proposed"] for row in told["recommendations"]] == [96]
+    assert told["cap"] is None
+    assert not any("Cap:" in line for line in page(told, ""))
+    assert "  Cap:         12 in flight in a replica, as learned" in page({**told, "cap": 12}, "")
 
 
 def test_the_log_of_an_engine_can_be_read_and_followed(here: Cli, platform_state: Path) -> None:

@@ -34,6 +34,7 @@ from pilotlight.platform.api.views import (
     recommendation_out,
     revision_out,
 )
+from pilotlight.platform.control.cluster import RevisionId
 from pilotlight.platform.control.deploying import may_manage, refusal
 from pilotlight.platform.control.errors import ForbiddenError, MissingError
 from pilotlight.platform.manifest import Function as Manifest
@@ -90,12 +91,15 @@ class FunctionHandlers:
         services = self._services
         revisions = await asyncio.to_thread(services.functions.revisions, function.id)
         decisions = await asyncio.to_thread(services.records.decisions, function.id, None, DESCRIBED_DECISIONS)
-        known = function.id in services.loop.known.functions
+        recommended = await asyncio.to_thread(services.recommendations.all, function.id)
+        known = services.loop.known
         return DescriptionOut(
             function=await self._out(function),
             manifest=dict(function.manifest),
             revision=next(revision_out(r) for r in revisions if r.name == function.revision),
-            start_eta_seconds=services.loop.eta(function.id) if known else {},
+            start_eta_seconds=services.loop.eta(function.id) if function.id in known.functions else {},
+            cap=known.caps.get(RevisionId(function.id, function.revision)),
+            recommendations=tuple(map(recommendation_out, recommended)),
             replicas=await self._replicas(function.id, DESCRIBED_ENDED),
             decisions=tuple(map(decision_out, decisions)),
         )

@@ -158,6 +158,9 @@ class DescriptionOut(Shape):
     revision: RevisionOut
     start_eta_seconds: dict[str, float]
     """Expected seconds of each phase of the next start."""
+    cap: int | None
+    """Requests that a replica of `revision` has in flight at most, as learned; null: nothing was learned."""
+    recommendations: tuple[RecommendationOut, ...]
     replicas: tuple[ReplicaOut, ...]
     """Live ones, and the last that ended."""
     decisions: tuple[DecisionOut, ...]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pilotlight.platform.cli.get import RECOMMENDED
 from pilotlight.platform.cli.output import (
     Column,
     Form,
@@ -62,13 +63,14 @@ def describe(
     form: Annotated[Form, typer.Option("-o", "--output", help="How to print it.")] = Form.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
 ) -> None:
-    """Show one function: revision, sizes, replicas, decisions."""
+    """Show one function: revision, sizes, recommendations, replicas, decisions."""
     with connect(context) as client:
         found = client.describe(function)
     if as_json or form is not Form.TABLE:
         show_value(found, Form.JSON if as_json else form)
         return
     print("\n".join(page(found, settings(context).url)))
+    show_part("Recommendations", found["recommendations"], RECOMMENDED)
     show_part("Replicas", found["replicas"], REPLICAS)
     show_part("Decisions", found["decisions"], DECISIONS)
 
@@ -83,6 +85,8 @@ def page(found: Mapping[str, Any], platform: str) -> Iterator[str]:
         value = column.read(_value(found, column.key))
         if value != "-" or column.title not in QUIET:
             yield f"  {column.title + ':':<12} {value}"
+    if found["cap"] is not None:
+        yield f"  {'Cap:':<12} {number(found['cap'])} in flight in a replica, as learned"
     if found["start_eta_seconds"]:
         yield f"  {'Cold start:':<12} {eta_text(found['start_eta_seconds'])}"
     if found["revision"]["reasons"]:

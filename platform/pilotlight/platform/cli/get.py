@@ -30,6 +30,17 @@ NAMESPACE = Column("NAMESPACE", "namespace", text)
 FUNCTION = Column("FUNCTION", "function", text)
 REVISION = Column("REVISION", "revision", text)
 AGE = Column("AGE", "created_at", age, right=True)
+RECOMMENDED = (
+    REVISION,
+    Column("OPTION", "option", text),
+    Column("NOW", "now", number, right=True),
+    Column("PROPOSED", "proposed", number, right=True),
+    Column("FROM", "low", number, right=True),
+    Column("TO", "high", number, right=True),
+    Column("WHY", "reason", text),
+    Column("AGE", "at", age, right=True),
+)
+"""Of one function."""
 COLUMNS: Mapping[Kind, tuple[Column, ...]] = {
     Kind.FUNCTIONS: (
         NAMESPACE,
@@ -78,18 +89,7 @@ COLUMNS: Mapping[Kind, tuple[Column, ...]] = {
         Column("REASON", "reason", text),
         Column("WHY", "sentence", text),
     ),
-    Kind.RECOMMENDATIONS: (
-        NAMESPACE,
-        FUNCTION,
-        REVISION,
-        Column("OPTION", "option", text),
-        Column("NOW", "now", number, right=True),
-        Column("PROPOSED", "proposed", number, right=True),
-        Column("FROM", "low", number, right=True),
-        Column("TO", "high", number, right=True),
-        Column("WHY", "reason", text),
-        Column("AGE", "at", age, right=True),
-    ),
+    Kind.RECOMMENDATIONS: (NAMESPACE, FUNCTION, *RECOMMENDED),
 }
 OF_A_FUNCTION = (Kind.REVISIONS, Kind.REPLICAS, Kind.DECISIONS, Kind.RECOMMENDATIONS)
 
