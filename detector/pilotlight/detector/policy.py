@@ -6,8 +6,9 @@ Guard-rails, in the order in which they bind:
 3. the answer lies between minimum and maximum;
 4. work in hand (queued or in flight) means at least one replica;
 5. no more replicas come or go than the rate of change allows;
-6. a verdict of trouble adds one and lets none go, as long as its credit lasts: `trouble`;
-7. fewer replicas only after demand stayed lower for `shrink_seconds`, and then no fewer than that time's peak;
+6. a verdict of trouble adds one and lets none go but one that was replaced, as long as its credit lasts: `trouble`;
+7. fewer replicas only after demand stayed lower for `shrink_seconds` (a verdict of underload allows a share of them),
+   and then no fewer than that time's peak;
 8. zero only after `keep_alive_seconds` without any work, counted from when there was something to idle: a start under
    way is finished, since whoever was refused because of it has been told when to come back.
 """
@@ -33,15 +34,16 @@ def decide(state: State, load: Load | None, limits: Limits, now: float, health: 
         health: The detector's verdict; None: there is none.
     """
     load = load if load and load.known else None
-    demand, reason, sentence, after = _wanted(state, load, limits, now)
-    credit = trouble.credit(state, limits, now)
+    demand, reason, sentence, after = _wanted(state, load, limits, now, patience_seconds(limits, health))
+    credit, allowed = trouble.credit(state, limits, now), pacing.changes(state, limits, now)
+    may_go = allowed is None or allowed >= 1
     raised = 0
     if load is None:  # what a verdict has raised is not let go on unknown metrics either
         raised = max(0, min(state.desired, limits.maximum) - demand)
     elif health is not None:
-        raised, because, told = trouble.added(state, demand, limits, health, credit)
-        reason, sentence = (because, told) if raised else (reason, sentence)
-    desired, allowed = demand + raised, pacing.changes(state, limits, now)
+        raised, because, told = trouble.added(state, demand, limits, health, credit, may_go)
+        reason, sentence = (because, told) if told else (reason, sentence)
+    desired = demand + raised
     if (paced := _paced(state, load, desired, limits, allowed)) != desired:
         sentence = f"{sentence}; {limits.changes_per_minute:g} changes a minute allow {paced} for now"
         desired, reason = paced, Reason.RATE
@@ -53,6 +55,7 @@ def decide(state: State, load: Load | None, limits: Limits, now: float, health: 
         allowed -= abs(desired - state.desired)
     raised = min(raised, max(0, desired - demand))
     after = replace(after, desired=desired, decided_at=now, raised=raised, credit=credit, changes=allowed)
+    after = replace(after, replacing_since=trouble.replacing_since(state, limits, reason, raised, now))
     return Decision(desired, reason, sentence, inputs(state, load, limits, now, health), after)
 
 
@@ -62,7 +65,11 @@ def needed(load: Load, limits: Limits) -> int:
     return ceil((work + limits.headroom * sqrt(work)) / (limits.slots * limits.target))
 
 
-def _wanted(state: State, load: Load | None, limits: Limits, now: float) -> tuple[int, Reason, str, State]:
+_Wanted = tuple[int, Reason, str, State]
+"""Replicas, why, and the state after."""
+
+
+def _wanted(state: State, load: Load | None, limits: Limits, now: float, patience: float) -> _Wanted:
     """What demand alone asks for, within the limits."""
     asked = state.desired - state.raised
     current = _clip(asked, limits)
@@ -75,11 +82,11 @@ def _wanted(state: State, load: Load | None, limits: Limits, now: float) -> tupl
         reason, sentence = _explain(work, want, load, limits)
         return want, reason, sentence, _all_needed(state)
     if work == 0:
-        return _idle(state, load, limits, now, current)
-    return _shrink(state, limits, now, current, want)
+        return _idle(state, load, limits, now, patience, current)
+    return _shrink(state, limits, now, patience, current, want)
 
 
-def _idle(state: State, load: Load, limits: Limits, now: float, current: int) -> tuple[int, Reason, str, State]:
+def _idle(state: State, load: Load, limits: Limits, now: float, patience: float, current: int) -> _Wanted:
     """pre: no work in hand, and more replicas than the minimum."""
     idle = max(0.0, now - max(load.last_active, state.since, state.ready_at))
     if idle >= limits.keep_alive_seconds and not state.starting:
@@ -88,19 +95,19 @@ def _idle(state: State, load: Load, limits: Limits, now: float, current: int) ->
         return limits.minimum, reason, sentence, _all_needed(state)
     floor = max(1, limits.minimum)
     if current > floor:
-        return _shrink(state, limits, now, current, floor)
+        return _shrink(state, limits, now, patience, current, floor)
     counted = f"idle for {idle:.0f} s of {limits.keep_alive_seconds:g} s keep-alive"
     later = f"a start is under way; the keep-alive of {limits.keep_alive_seconds:g} s counts from its end"
     sentence = later if state.starting else counted
     return current, Reason.KEEP_ALIVE, sentence, _all_needed(state)
 
 
-def _shrink(state: State, limits: Limits, now: float, current: int, want: int) -> tuple[int, Reason, str, State]:
+def _shrink(state: State, limits: Limits, now: float, patience: float, current: int, want: int) -> _Wanted:
     """pre: want < current."""
     since = now if state.surplus_since is None else state.surplus_since
     peak = want if state.surplus_since is None else max(want, state.surplus_peak)
     after = replace(state, surplus_since=since, surplus_peak=peak)
-    waited, patience = now - since, patience_seconds(limits)
+    waited = now - since
     if waited < patience:
         sentence = f"{want} would do, for {waited:.0f} s of the {patience:g} s that a shrink waits"
         return current, Reason.SHRINK_WAIT, sentence, after
@@ -109,9 +116,10 @@ def _shrink(state: State, limits: Limits, now: float, current: int, want: int) -
     return target, Reason.SHRINK, sentence, _all_needed(state)
 
 
-def patience_seconds(limits: Limits) -> float:
+def patience_seconds(limits: Limits, health: Health | None = None) -> float:
     """How long demand must have stayed lower: what a replica needs to come back is not gained by letting it go."""
-    return max(limits.shrink_seconds, limits.lead_seconds)
+    share = limits.underload_patience if health is Health.UNDERLOAD else 1.0
+    return max(share * limits.shrink_seconds, limits.lead_seconds)
 
 
 def _paced(state: State, load: Load | None, wanted: int, limits: Limits, allowed: float | None) -> int:

@@ -25,6 +25,7 @@ def inputs(state: State, load: Load | None, limits: Limits, now: float, health: 
         "decided_at": state.decided_at,
         "raised": state.raised,
         "credit": state.credit,
+        "replacing_since": state.replacing_since,
         "changes": state.changes,
         "health": health.value if health else None,
         "minimum": limits.minimum,
@@ -37,4 +38,6 @@ def inputs(state: State, load: Load | None, limits: Limits, now: float, health: 
         "lead_seconds": limits.lead_seconds,
         "changes_per_minute": limits.changes_per_minute,
         "trouble_share": limits.trouble_share,
+        "replace_degraded": limits.replace_degraded,
+        "underload_patience": limits.underload_patience,
     }

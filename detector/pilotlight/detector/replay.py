@@ -30,6 +30,7 @@ def _state(inputs: Mapping[str, object]) -> State:
         decided_at=_optional(inputs, "decided_at"),
         raised=_int(inputs, "raised", 0),
         credit=_float(inputs, "credit", 0),
+        replacing_since=_optional(inputs, "replacing_since"),
         changes=_optional(inputs, "changes"),
     )
 
@@ -46,6 +47,8 @@ def _limits(inputs: Mapping[str, object]) -> Limits:
         lead_seconds=_float(inputs, "lead_seconds", 0),
         changes_per_minute=_optional(inputs, "changes_per_minute"),
         trouble_share=_float(inputs, "trouble_share", Limits.trouble_share),
+        replace_degraded=bool(_int(inputs, "replace_degraded", 0)),
+        underload_patience=_float(inputs, "underload_patience", Limits.underload_patience),
     )
 
 

@@ -26,6 +26,8 @@ class Reason(StrEnum):
     BACK_OFF = "back_off"
     OVERLOAD = "overload"
     DEGRADED = "degraded"
+    REPLACE = "replace"
+    """A replica has come for one that may be sick: of those that are too many, the oldest is to go."""
     VETO = "veto"
     RATE = "rate"
 
@@ -66,6 +68,10 @@ class Limits:
     """Replicas that may come or go in a minute, and at once after a quiet minute; None: any number."""
     trouble_share: float = 0.1
     """What verdicts of trouble may cost, as a share of the replica-seconds that demand alone asks for."""
+    replace_degraded: bool = False
+    """Whether the replica that a verdict of `degraded` adds stands in for the oldest, which goes when it is ready."""
+    underload_patience: float = 1.0
+    """Share of `shrink_seconds` that a shrink waits while the verdict is `underload`; no less than `lead_seconds`."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.minimum <= self.maximum:
@@ -74,6 +80,8 @@ class Limits:
             raise ValueError(f"slots >= 1 and 0 < target <= 1 expected: {self.slots}, {self.target}")
         if not (self.headroom >= 0 and self.lead_seconds >= 0 and self.trouble_share >= 0):
             raise ValueError("headroom, lead_seconds and trouble_share are no numbers of at least 0")
+        if not 0 <= self.underload_patience <= 1:
+            raise ValueError(f"underload_patience from 0 to 1 expected: {self.underload_patience}")
         if self.changes_per_minute is not None and not self.changes_per_minute > 0:
             raise ValueError(f"changes_per_minute > 0 expected: {self.changes_per_minute}")
 
@@ -134,6 +142,8 @@ class State:
     """Replicas of `desired` that verdicts ask for and demand does not."""
     credit: float = 0.0
     """Replica-seconds that verdicts may still cost; below 0 is a debt."""
+    replacing_since: float | None = None
+    """Unix time at which a replica was asked for that stands in for another; None: none was, or it is done."""
     changes: float | None = None
     """Replicas that may come or go now; None: as many as in a minute."""
 
