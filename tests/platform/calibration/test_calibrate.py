@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pilotlight.platform.calibration.calibrate import Job, calibrate
-from pilotlight.platform.calibration.engine import EngineSetup
+from pilotlight.platform.calibration.engine import EngineSetup, running
 from pilotlight.platform.calibration.errors import CalibrationError
 from pilotlight.platform.calibration.records import FOLDER, RecordFile
 from pilotlight.recommender.calibration import Measured, Record, RecordRefused, Sample, Subject
@@ -112,6 +115,30 @@ async def test_a_calibration_without_time_says_so(state: Path, file: RecordFile)
     with pytest.raises(CalibrationError, match=r"took longer|could be measured"):
         await calibrate(job(0.05), file, state, lambda _: None)
     assert not file.path.exists()
+
+
+async def test_weights_that_take_too_long_to_read_end_it_too(state: Path, file: RecordFile, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    size = 2**40  # nothing is written, and to read it takes many minutes
+    header = json.dumps({"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    with (tmp_path / "model.safetensors").open("wb") as weights:
+        weights.write(len(header).to_bytes(8, "little") + header)
+        weights.truncate(8 + len(header) + size)
+    large = replace(job(1.0), setup=EngineSetup(tmp_path, {}))
+
+    with pytest.raises(CalibrationError, match="took longer than 1 s"):
+        await calibrate(large, file, state, lambda _: None)
+
+
+async def test_an_engine_whose_supervisor_hangs_is_killed_in_the_end(state: Path, left: Callable[[], set[int]]) -> None:
+    setup = replace(job().setup, end_seconds=0.5)
+    before = set(psutil.Process().children())
+    async with running(setup, state / FOLDER, 60.0, lambda _: None):
+        (supervisor,) = set(psutil.Process().children()) - before
+        supervisor.suspend()
+
+    assert left() == set()
+    assert list((state / FOLDER).iterdir()) == []
 
 
 async def test_other_requests_begin_anew(state: Path, file: RecordFile) -> None:

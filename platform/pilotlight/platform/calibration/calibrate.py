@@ -64,7 +64,8 @@ async def calibrate(job: Job, file: RecordFile, state: Path, tell: Tell) -> Reco
         if next_load(loads(job.most), record.loads) is None:
             return record
         await engine.sweep(state / FOLDER)
-        async with engine.running(job.setup, state / FOLDER, job.seconds, tell) as replica, injector.opened() as up:
+        left = deadline - time.monotonic()
+        async with engine.running(job.setup, state / FOLDER, left, tell) as replica, injector.opened() as up:
             run = _Run(
                 job, file, tell, deadline, lambda load: ClosedLoop(up, replica, job.requests, load, load * _APART)
             )

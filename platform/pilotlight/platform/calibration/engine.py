@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -31,6 +32,8 @@ _ORPHAN_SECONDS = 15.0
 _PREFIX, _REPLICA = ".engine-", "replica"
 _WORDS_SECONDS = 3.0
 """That a supervisor may take to see that its engine has died."""
+_END_SECONDS = 30.0
+"""A supervisor that does as it should ends its engine in half of it."""
 _ENDED = (ReplicaState.FAILED, ReplicaState.STOPPED)
 
 Tell = Callable[[str], None]
@@ -48,6 +51,8 @@ class EngineSetup:
     cpus: int = 1
     devices: tuple[str, ...] = ()
     """UUIDs of the accelerators; none: on processors."""
+    end_seconds: float = _END_SECONDS
+    """That its end may take before it is killed."""
 
 
 @asynccontextmanager
@@ -57,28 +62,29 @@ async def running(setup: EngineSetup, folder: Path, seconds: float, tell: Tell) 
     Args:
         setup: What to start.
         folder: In which a temporary one is made.
-        seconds: That the start may take.
+        seconds: That its preparation and start may take together.
         tell: Hears of each phase of the start.
 
     Raises:
         CalibrationError: The engine did not become ready, or died under what the block did with it.
     """
     with _scratch(folder) as scratch:
-        replica = scratch / _REPLICA
-        spec = await _prepared(setup, scratch, seconds)
-        pid = await asyncio.to_thread(client.launch, replica, spec)
+        replica, pid = scratch / _REPLICA, 0
         try:
-            status = await _ready(replica, pid, tell)
+            async with _within(seconds):
+                spec = await _prepared(setup, scratch, time.monotonic() + seconds)
+                pid = client.launch(replica, spec)  # not in a thread: a cancellation there would lose its id
+                status = await _ready(replica, pid, tell)
             async with _heartbeat(replica), _explained(replica):
                 yield Replica(NAME, NAME, status.endpoint, spec.engine.key, slots=1)
         finally:
-            await _end(replica, pid)
+            await _end(replica, pid, setup.end_seconds)
 
 
 async def sweep(folder: Path) -> None:
-    """End and remove what a killed process left in the folder; nobody else may be using it."""
+    """End and remove what a killed process left in the folder; nobody else may be using it. Raises CalibrationError."""
     for scratch in await asyncio.to_thread(lambda: list(folder.glob(f"{_PREFIX}*"))):
-        await _end(scratch / _REPLICA, 0)
+        await _end(scratch / _REPLICA, 0, _END_SECONDS)
         await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
 
@@ -89,7 +95,16 @@ def _scratch(folder: Path) -> Iterator[Path]:
         yield Path(scratch)
 
 
-async def _prepared(setup: EngineSetup, scratch: Path, seconds: float) -> ReplicaSpec:
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise CalibrationError(f"the engine's start took longer than {seconds:.0f} s; allow more time") from None
+
+
+async def _prepared(setup: EngineSetup, scratch: Path, deadline: float) -> ReplicaSpec:
     """In a thread that leaves off when it is not waited for any more: weights are hashed."""
     stopped = threading.Event()
 
@@ -98,12 +113,12 @@ async def _prepared(setup: EngineSetup, scratch: Path, seconds: float) -> Replic
             raise CalibrationError("stopped")
 
     try:
-        return await asyncio.to_thread(_spec, setup, scratch, seconds, watch)
+        return await asyncio.to_thread(_spec, setup, scratch, deadline, watch)
     finally:
         stopped.set()
 
 
-def _spec(setup: EngineSetup, folder: Path, seconds: float, watch: Report) -> ReplicaSpec:
+def _spec(setup: EngineSetup, folder: Path, deadline: float, watch: Report) -> ReplicaSpec:
     store = folder / "store"
     digest = place(setup.model, store, watch).digest if setup.kind == "vllm" else ""
     cpus = processors(range(setup.cpus), os.sched_getaffinity(0))
@@ -122,7 +137,7 @@ def _spec(setup: EngineSetup, folder: Path, seconds: float, watch: Report) -> Re
         cache_folder=str(folder / "cache"),
         cache_bytes=2**60,
         created_at=time.time(),
-        start_seconds=seconds,
+        start_seconds=max(0.0, deadline - time.monotonic()),
         drain_seconds=0.0,
         orphan_seconds=_ORPHAN_SECONDS,
     )
@@ -162,12 +177,22 @@ async def _heartbeat(folder: Path) -> AsyncIterator[None]:
             await task
 
 
-async def _end(folder: Path, pid: int) -> None:
-    """Stop it and wait for its end: what comes next may need its memory."""
-    while client.alive(folder, pid):
-        await client.stop(folder)
-        await asyncio.sleep(_POLL_SECONDS)
+async def _end(folder: Path, pid: int, seconds: float) -> None:
+    """Stop it and wait for its end: what comes next may need its memory. One that does not obey is killed."""
+    if not await _gone(folder, pid, seconds) and pid:
+        os.kill(pid, signal.SIGKILL)  # a child of ours that was not waited for; its guard ends the engine
+    if not await _gone(folder, pid, _END_SECONDS):
+        raise CalibrationError(f"an earlier engine does not end; end the process that has {folder} open")
     client.clear(folder)
+
+
+async def _gone(folder: Path, pid: int, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while client.alive(folder, pid):
+                await client.stop(folder)
+                await asyncio.sleep(_POLL_SECONDS)
+    return not client.alive(folder, pid)
 
 
 @asynccontextmanager
