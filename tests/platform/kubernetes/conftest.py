@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from pilotlight.platform.kubernetes.api import Listing
 from pilotlight.platform.kubernetes.errors import ConflictError, KubernetesError, NotFoundError
 from pilotlight.platform.kubernetes.kinds import Key, Kind, Object, key_of, labels_of
+from pilotlight.runtime.codec import dump
+from pilotlight.runtime.podspec import STATUS_PORT
+from pilotlight.runtime.spec import ReplicaStatus
 
 Body = Mapping[str, Any]
 
@@ -156,3 +161,35 @@ def holder() -> Callable[..., Holder]:
         return Holder({key_of(each): each for each in found})
 
     return make
+
+
+@dataclass
+class Supervisor:
+    """Answers at a pod's address as the process in it does."""
+
+    status: ReplicaStatus
+    refuses: bool = False
+    key: str = "engine-key"
+    asked: int = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        assert request.headers["authorization"] == f"Bearer {self.key}"
+        self.asked += 1
+        return web.Response(status=401) if self.refuses else web.Response(body=dump(self.status))
+
+
+@pytest.fixture
+async def supervisor() -> AsyncIterator[Callable[..., Awaitable[Supervisor]]]:
+    """await supervisor(ip, status, refuses=False, key="engine-key"); `ip`: a free one of loopback."""
+    async with AsyncExitStack() as ending:
+
+        async def make(ip: str, status: ReplicaStatus, **more: Any) -> Supervisor:
+            made, app = Supervisor(status, **more), web.Application()
+            app.router.add_get("/status", made.answer)
+            runner = web.AppRunner(app)
+            await runner.setup()
+            ending.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, ip, STATUS_PORT).start()
+            return made
+
+        yield make

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,10 @@ from pilotlight.platform.kubernetes.errors import UnreachableError
 from pilotlight.platform.kubernetes.kinds import POD
 from pilotlight.platform.kubernetes.pods import QUEUE_PROXY_SECONDS, UNHEARD_SECONDS
 from pilotlight.platform.values import Policy, ReplicaRecord
-from pilotlight.runtime.spec import EngineSpec, ReplicaSpec, ReplicaState
+from pilotlight.runtime.spec import EngineSpec, ReplicaSpec, ReplicaState, ReplicaStatus
 
 if TYPE_CHECKING:
-    from tests.platform.kubernetes.conftest import Holder, ScriptedApi
+    from tests.platform.kubernetes.conftest import Holder, ScriptedApi, Supervisor
 
 CHAT = FunctionId("team-a", "chat")
 CHAT_1, CHAT_2 = RevisionId(CHAT, "chat-00001"), RevisionId(CHAT, "chat-00002")
@@ -353,3 +353,18 @@ async def test_what_could_not_be_carried_out_is_tried_again(stage: Stage) -> Non
 
     assert [call for call in calls if call[0] == "patch"] == [("patch", "goes")] * 2
     assert len(stage.scaler.told) == 2
+
+
+async def test_pods_that_kubernetes_calls_ready_are_asked_more_seldom(
+    stage: Stage, supervisor: Callable[..., Awaitable[Supervisor]]
+) -> None:
+    """Even one that does not answer, as when a NetworkPolicy forbids it."""
+    ips, said = ("127.77.13.7", "127.77.13.8"), ReplicaStatus("", "chat-00001", ReplicaState.STARTING)
+    ready, starts = [await supervisor(ip, said, refuses=True, key="team-a/chat-00001") for ip in ips]
+    stage.put(pod("ready", ready=True, status={"podIP": ips[0]}), pod("starts", status={"podIP": ips[1]}))
+
+    await stage.cluster.observe([])
+    await eventually(lambda: ready.asked > 0 and starts.asked >= 5)
+    await stage.cluster.close()
+
+    assert 2 * ready.asked < starts.asked

@@ -25,6 +25,7 @@ from pilotlight.platform.kubernetes.mirror import Objects
 from pilotlight.platform.kubernetes.pods import (
     USER_CONTAINER,
     failure_of,
+    is_ready,
     leaves,
     overdue,
     seconds_of,
@@ -278,7 +279,11 @@ class KubernetesCluster:
 
     def _aim(self, pods: Mapping[Key, Object]) -> None:
         targets = {
-            key.name: Target(pod["status"]["podIP"], self._engine_key(key.namespace, labels_of(pod)[REVISION_LABEL]))
+            key.name: Target(
+                pod["status"]["podIP"],
+                self._engine_key(key.namespace, labels_of(pod)[REVISION_LABEL]),
+                is_ready(pod),
+            )
             for key, pod in pods.items()
             if REVISION_LABEL in labels_of(pod) and pod["status"].get("podIP") and not leaves(pod)
         }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 
@@ -16,7 +16,7 @@ from pilotlight.runtime.podspec import STATUS_PORT
 from pilotlight.runtime.spec import ReplicaState, ReplicaStatus
 
 POLL_SECONDS = 0.1
-"""Between two questions to one pod: part of every cold start."""
+"""Between two questions to a pod that starts: part of every cold start."""
 ANSWER_SECONDS = 1.0
 STATUS_LIMIT = 2**18
 
@@ -27,13 +27,15 @@ class Target:
 
     ip: str
     engine_key: str
+    ready: bool = False
+    """Kubernetes calls it ready: no start waits for its answer, nor is one missed that it does not give."""
 
 
 class Prober:
     """Tell it the pods to ask with `aim`; read `said`. `changed` is called when an answer says something new."""
 
     def __init__(self, changed: Callable[[], None], again_seconds: float | None = None) -> None:
-        """`again_seconds`: between two questions to a pod that is ready; None: it is asked no more."""
+        """`again_seconds`: between two questions to a pod that has started; None: it is asked no more."""
         self._changed = changed
         self._again_seconds = again_seconds
         self._tasks: dict[str, tuple[Target, asyncio.Task[None]]] = {}
@@ -64,22 +66,21 @@ class Prober:
         if self._session is not None:
             await self._session.close()
 
-    async def _ask_until_ready(self, name: str, target: Target) -> None:
+    async def _ask_on(self, name: str, target: Target) -> None:
         while True:
             status = await self._ask(target)
-            if status is not None and status != self._said.get(name):
-                self._said[name] = status
-                self._changed()
-                if status.state is not ReplicaState.STARTING:
-                    return
-            await asyncio.sleep(POLL_SECONDS)
+            if status is not None:
+                self._take(name, status)
+            starts = not target.ready and (status is None or status.state is ReplicaState.STARTING)
+            pause = POLL_SECONDS if starts else self._again_seconds
+            if pause is None:
+                return
+            await asyncio.sleep(pause)
 
-    async def _ask_on(self, name: str, target: Target) -> None:
-        await self._ask_until_ready(name, target)
-        while self._again_seconds is not None:
-            await asyncio.sleep(self._again_seconds)
-            if status := await self._ask(target):
-                self._said[name] = status  # no news: whoever looks once a second sees it soon enough
+    def _take(self, name: str, status: ReplicaStatus) -> None:
+        before, self._said[name] = self._said.get(name), status
+        if before is None or _without_counts(before) != _without_counts(status):
+            self._changed()
 
     async def _ask(self, target: Target) -> ReplicaStatus | None:
         if self._session is None:
@@ -93,3 +94,8 @@ class Prober:
                 return parse_status(await answer.content.read(STATUS_LIMIT))
         except (aiohttp.ClientError, TimeoutError, OSError, BadDocumentError):
             return None
+
+
+def _without_counts(status: ReplicaStatus) -> ReplicaStatus:
+    """What is news: whoever looks at counts once a second sees them soon enough."""
+    return replace(status, running=None, counters=None)
