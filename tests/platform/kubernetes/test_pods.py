@@ -64,6 +64,25 @@ def test_the_phase_schedule_ends_where_the_supervisors_first_one_begins() -> Non
     [
         ({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}, "low on memory"),
         (
+            {
+                "phase": "Failed",
+                "reason": "Evicted",
+                "message": "The node was low on memory.",
+                "containerStatuses": container(terminated={"exitCode": 137, "reason": "Error"}),
+            },
+            "low on memory",
+        ),
+        (
+            {
+                "phase": "Failed",
+                "reason": "NodeAffinity",
+                "containerStatuses": container(terminated={"exitCode": 1, "message": "no such digest"}),
+            },
+            "no such digest",
+        ),
+        ({"phase": "Failed", "reason": "NodeLost"}, "NodeLost"),
+        ({"phase": "Failed"}, "the pod failed"),
+        (
             {"containerStatuses": container(waiting={"reason": "ImagePullBackOff", "message": "no such image"})},
             "no such",
         ),

@@ -102,12 +102,15 @@ def status_of(pod: Object, said: ReplicaStatus | None, patience: float, now: flo
 
 def failure_of(pod: Object, patience: float, now: float) -> str:
     """Why it will not become ready, one sentence; empty: it may."""
+    failed = pod["status"] if pod["status"].get("phase") == "Failed" else {}
+    if failed.get("reason") and failed.get("message"):  # evicted, or its node went: the containers say no more of it
+        return _short(failed["message"])
     for status in _containers(pod):
         text = _container_failure(status)
         if text and not _lacks_secret(pod, status):  # which is written again
             return _short(text)
-    if pod["status"].get("phase") == "Failed":  # as a whole: evicted, or its node went
-        return _short(pod["status"].get("message") or pod["status"].get("reason") or "the pod failed")
+    if failed:
+        return _short(failed.get("message") or failed.get("reason") or "the pod failed")
     scheduled = condition(pod, "PodScheduled")
     since = seconds_of(scheduled.get("lastTransitionTime")) or seconds_of(pod["metadata"].get("creationTimestamp"))
     if scheduled.get("reason") == "Unschedulable" and now - since >= patience:
