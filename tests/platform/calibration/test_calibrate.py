@@ -159,6 +159,28 @@ async def test_a_file_of_something_else_is_refused_before_anything_starts(state:
     assert told == []
 
 
+@pytest.mark.parametrize("where", ["record", "state"])
+async def test_what_cannot_be_written_is_told_before_anything_starts(where: str, state: Path, file: RecordFile) -> None:
+    unwritable, told = Path("/proc/pilotlight"), list[str]()
+    places = (RecordFile(unwritable), state) if where == "record" else (file, unwritable)
+
+    with pytest.raises(CalibrationError, match=r"/proc/pilotlight.* cannot be written .*; make room"):
+        await calibrate(job(), *places, told.append)
+    assert told == []
+
+
+async def test_a_record_that_cannot_be_written_any_more_is_told(tmp_path: Path, state: Path) -> None:
+    folder = tmp_path / "records"
+
+    def tell(line: str) -> None:
+        if "ready" in line:
+            folder.rmdir()
+            folder.touch()
+
+    with pytest.raises(CalibrationError, match="cannot be written"):
+        await calibrate(job(), RecordFile(folder / "some.json"), state, tell)
+
+
 async def test_two_at_once_are_refused(state: Path, file: RecordFile) -> None:
     with holding(state / FOLDER / "lock", 1.0), pytest.raises(CalibrationError, match="another calibration runs"):
         await calibrate(job(), file, state, lambda _: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,26 +53,23 @@ async def calibrate(job: Job, file: RecordFile, state: Path, tell: Tell) -> Reco
         tell: Hears of the progress, one line at a time.
 
     Raises:
-        CalibrationError: The engine failed, another calibration runs here, or not one load could be measured.
+        CalibrationError: The engine failed, another calibration runs here, nothing can be written, or not one load
+            could be measured.
         RecordRefused: The file holds something else.
     """
     deadline = time.monotonic() + job.seconds
-    lock = FileLock(state / FOLDER / "lock")
     try:
-        if not lock.try_acquire():
-            raise CalibrationError("another calibration runs here, and each would disturb the other; wait for its end")
-        record = _begun(job, file)
-        if next_load(loads(job.most), record.loads) is None:
-            return record
-        await engine.sweep(state / FOLDER)
-        left = deadline - time.monotonic()
-        async with engine.running(job.setup, state / FOLDER, left, tell) as replica, injector.opened() as up:
-            run = _Run(
-                job, file, tell, deadline, lambda load: ClosedLoop(up, replica, job.requests, load, load * _APART)
-            )
-            return await _measure(run, record)
-    finally:
-        lock.close()
+        with closing(FileLock(state / FOLDER / "lock")) as lock:
+            if not lock.try_acquire():
+                raise CalibrationError(
+                    "another calibration runs here, and each would disturb the other; wait for its end"
+                )
+            return await _calibrated(_Run(job, file, tell, deadline), state / FOLDER)
+    except OSError as error:
+        raise CalibrationError(
+            f"{file.path} or {state / FOLDER} cannot be written ({error}); make room there, or name"
+            " others with --store and --state"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,21 @@ class _Run:
     file: RecordFile
     tell: Tell
     deadline: float
-    loop: Callable[[int], ClosedLoop]
+
+    @property
+    def left(self) -> float:
+        return self.deadline - time.monotonic()
+
+
+async def _calibrated(run: _Run, folder: Path) -> Record:
+    job = run.job
+    record = _begun(job, run.file)
+    if next_load(loads(job.most), record.loads) is None:
+        return record
+    run.file.try_writing()
+    await engine.sweep(folder)
+    async with engine.running(job.setup, folder, run.left, run.tell) as replica, injector.opened() as up:
+        return await _measure(run, record, lambda load: ClosedLoop(up, replica, job.requests, load, load * _APART))
 
 
 def _begun(job: Job, file: RecordFile) -> Record:
@@ -88,12 +100,12 @@ def _begun(job: Job, file: RecordFile) -> Record:
     return found if found is not None and job.record.goes_on(found) else job.record
 
 
-async def _measure(run: _Run, record: Record) -> Record:
+async def _measure(run: _Run, record: Record, loop_of: Callable[[int], ClosedLoop]) -> Record:
     wanted, missed = loads(run.job.most), set[int]()
     while (load := next_load(wanted, {*record.loads, *missed})) is not None:
-        if (left := run.deadline - time.monotonic()) <= 0:
+        if (left := run.left) <= 0:
             break
-        loop = run.loop(load)
+        loop = loop_of(load)
         await loop.run(share(left, wanted, {*record.loads, *missed}), partial(enough, load))
         measured = loop.measured()
         if measured is None:

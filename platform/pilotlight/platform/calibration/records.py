@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from pilotlight.recommender.calibration import RECORD_BYTES, Record, RecordRefused, Subject, check, dump, parse
 from pilotlight.runtime.board import write_atomically
@@ -31,6 +32,13 @@ class RecordFile:
         except OSError as error:
             raise RecordRefused(str(self.path), f"it cannot be read ({error.strerror})") from error
         return check(parse(data, str(self.path)), subject, str(self.path))
+
+    def try_writing(self) -> None:
+        """As `write` would, with the largest record, and leave nothing. Raises OSError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with NamedTemporaryFile(dir=self.path.parent, prefix=f".{self.path.name}.") as file:
+            file.write(bytes(RECORD_BYTES))
+            file.flush()
 
     def write(self, record: Record) -> None:
         """Replace it as a whole. Raises OSError."""
