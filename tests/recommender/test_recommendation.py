@@ -267,6 +267,18 @@ def test_longer_steps_than_a_bound_allows_are_cut() -> None:
     assert tight.number("max_num_batched_tokens") >= tight.number("max_num_seqs")
 
 
+@pytest.mark.parametrize("answer", [3, 9, 100])
+@pytest.mark.parametrize("itl", [0.04, 0.06, 0.1])
+@pytest.mark.parametrize("prompt", [50, 3000])
+def test_steps_compute_what_arrives_and_say_whether_they_hold_the_bound(prompt: int, itl: float, answer: int) -> None:
+    made = recommend(LARGE, H100, None, Slo(itl=itl), Workload.usual(prompt, answer))
+    figure, steps = made.figures["max_num_batched_tokens"], made.number("max_num_batched_tokens")
+    told = {name: float(str(value)) for name, value in figure.inputs.items()}
+
+    assert steps >= min(8192, told["tokens_arriving_twice"])
+    assert ("more than one bound" in figure.reason) == (steps * told["seconds_per_prompt_token"] > itl)
+
+
 def test_another_kv_format_has_to_be_asked_for_and_names_its_check() -> None:
     packed = recommend(LLAMA, H100, None, Slo(), CHAT, Constraints(kv_dtype="fp8"))
 
@@ -398,7 +410,7 @@ def test_heads_that_cannot_be_split_so_are_refused() -> None:
         recommend(LLAMA, H100, constraints=Constraints(tensor_parallel=3))
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0, -1.0])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0, -1.0, 1e307])
 def test_senseless_bounds_and_rates_are_refused_by_name(value: float) -> None:
     with pytest.raises(WorkloadRefused, match=r"slo\.ttft"):
         Slo(ttft=value)

@@ -107,5 +107,5 @@ def test_a_state_is_kept_once_and_grows_with_no_token() -> None:
 def test_an_encoder_has_no_head_and_keeps_nothing() -> None:
     facts = ModelFacts("BertModel", 90_000_000, 22_500_000, 0, 512, 30522, 384, 6, "embed", heads=12, encoder=True)
 
-    assert (shape_of(facts).head_parameters, shape_of(facts).kv_values_whole) == (0, 0)
+    assert (shape_of(facts).head_parameters, shape_of(facts).kv_values) == (0, 0)
     assert shape_of(facts).dense_bytes == 4 * facts.parameters

@@ -55,15 +55,6 @@ def test_it_stays_small_whatever_comes() -> None:
     assert len(json.dumps(sketch.to_json())) < 30_000
 
 
-def test_lengths_rise_and_are_one_token_at_least() -> None:
-    lengths = Sketch().plus([0, 0, 5, 900]).lengths()
-
-    assert lengths.at(0.0) == 1
-    assert lengths.at(1.0) == pytest.approx(900, rel=0.011)
-    with pytest.raises(ValueError, match="no request"):
-        Sketch().lengths()
-
-
 @pytest.mark.parametrize(
     "content",
     [

@@ -50,7 +50,7 @@ def _concurrency(choice: Choice) -> Figure:
     else:
         reason = f"the bounds hold at the expected latencies; {batch.because}"
     inputs = {"slo": str(choice.slo), "measurements": performance.itl.measured, "safe": batch.safe}
-    low, high = sorted((min(batch.safe, value), max(batch.hopeful, value)))
+    low, high = min(batch.safe, value), max(batch.hopeful, value)
     return Figure("concurrency", value, "requests", reason, inputs, low, high)
 
 

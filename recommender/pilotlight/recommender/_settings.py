@@ -110,7 +110,7 @@ def _sequences(choice: Choice) -> Figure:
 
 
 def _step_tokens(choice: Choice) -> Figure:
-    """Prompts of others delay a token by one bound of ITL at most, and no less is computed than arrives."""
+    """Prompts of others delay a token by one bound of ITL at most; but no less is computed than arrives."""
     placed = choice.placed
     usual = step_tokens(placed.facts, placed.accelerator, placed.plan.request)
     name, unit = "max_num_batched_tokens", "tokens"
@@ -121,10 +121,19 @@ def _step_tokens(choice: Choice) -> Figure:
     seconds = _prompt_token_seconds(choice)
     arriving = 2 * choice.batch.chosen * (placed.setup.prompt / choice.answer + 1)
     inputs = {"itl": choice.slo.itl, "seconds_per_prompt_token": seconds, "tokens_arriving_twice": arriving}
-    wanted = max(_LEAST_STEP, choice.hard, 2 ** math.floor(math.log2(max(choice.slo.itl / seconds, arriving, 1))))
-    if wanted >= usual:
-        return Figure(name, usual, unit, "the engine's own: prompts of others delay a token by less than ITL", inputs)
-    return Figure(name, wanted, unit, "prompts of others delay a token by one bound of ITL at most", inputs)
+    held = 2 ** math.floor(math.log2(max(choice.slo.itl / seconds, 1)))
+    floors = {
+        "shorter steps are not worth their fixed costs": _LEAST_STEP,
+        "every request has a token in each step": choice.hard,
+        "shorter steps compute less than twice what arrives": 2 ** math.ceil(math.log2(max(arriving, 1))),
+    }
+    why = max(floors, key=lambda each: floors[each])
+    steps = min(usual, max(held, floors[why]))
+    if steps * seconds <= choice.slo.itl:
+        reason = "prompts of others delay a token by one bound of ITL at most"
+    else:
+        reason = f"{why}; prompts of others delay a token by more than one bound of ITL"
+    return Figure(name, steps, unit, f"the engine's own: {reason}" if steps == usual else reason, inputs)
 
 
 def _prompt_token_seconds(choice: Choice) -> float:
@@ -158,5 +167,5 @@ def _memory(choice: Choice) -> Iterator[Figure]:
 def _answer_limit(choice: Choice) -> Figure:
     lengths = choice.placed.workload.answer
     tokens = min(choice.placed.plan.context, math.ceil(lengths.at(ANSWER_SHARE)))
-    reason = f"{ANSWER_SHARE:.0%} of answers are no longer; a request may ask for more"
+    reason = f"{ANSWER_SHARE:.0%} of answers are no longer: for callers to ask for, as the engine knows only a limit"
     return Figure("max_tokens", tokens, "tokens", reason, {"median": lengths.at(0.5)})

@@ -56,11 +56,6 @@ class ModelShape:
         """Multiplied with each token."""
         return self.dense_parameters + self.head_parameters + self.expert_parameters * self.expert_share
 
-    @property
-    def kv_values_whole(self) -> int:
-        """Cached per token while nothing has left the window."""
-        return self.kv_values + self.windowed_kv_values
-
 
 def shape_of(facts: ModelFacts, width: int | None = None) -> ModelShape:
     """A model's shape.

@@ -12,14 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pilotlight.recommender.lengths import Lengths
-
 ACCURACY = 0.01
 """Largest relative error of a quantile."""
 LARGEST = 2**31
 """Longer ones count as long as this; so no sketch has more than 1,076 buckets."""
-SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
-"""Quantiles that `Sketch.lengths` reads."""
 _GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
 _LAST = math.ceil(math.log(LARGEST) / math.log(_GAMMA))
 
@@ -61,16 +57,6 @@ class Sketch:
             if below >= wanted:
                 return _value(index)
         return _value(max(self.buckets))
-
-    def lengths(self) -> Lengths:
-        """As the memory plan and recommendations take it.
-
-        Raises:
-            ValueError: There are no requests in it.
-        """
-        if not self.count:
-            raise ValueError("no request has been counted, so there are no lengths")
-        return Lengths(tuple((share, max(1, round(self.at(share)))) for share in SHARES))
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON, at most some 30 kB; `from_json` reads it back."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from pilotlight.recommender.errors import RecommenderError
 from pilotlight.recommender.lengths import Lengths
+
+LONGEST_BOUND = 365 * 86_400.0
+"""Seconds: no shorter than what a manifest may promise."""
+HIGHEST_RATE = 1e9
+"""Requests per second."""
+LARGEST_COUNT = 2**31
 
 
 class WorkloadRefused(RecommenderError):  # noqa: N818 - a verdict, not a failure
@@ -19,7 +24,7 @@ class WorkloadRefused(RecommenderError):  # noqa: N818 - a verdict, not a failur
         expected: What it must be.
     """
 
-    def __init__(self, field: str, value: float, expected: str = "a finite number above zero") -> None:
+    def __init__(self, field: str, value: float, expected: str) -> None:
         super().__init__(f"{field} is {value:g}, but must be {expected}")
         self.field = field
         self.value = value
@@ -30,7 +35,7 @@ class Slo:
     """Upper bounds of latencies, seconds; None: no bound.
 
     Raises:
-        WorkloadRefused: A bound is not a finite number above zero.
+        WorkloadRefused: A bound is not above zero, or above `LONGEST_BOUND`.
     """
 
     ttft: float | None = None
@@ -40,7 +45,7 @@ class Slo:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check(f"slo.{field.name}", getattr(self, field.name))
+            _check(f"slo.{field.name}", getattr(self, field.name), LONGEST_BOUND)
 
     @staticmethod
     def strictest(slos: Iterable[Slo]) -> Slo:
@@ -61,7 +66,7 @@ class Workload:
     answer follows from them.
 
     Raises:
-        WorkloadRefused: The rate is not a finite number above zero.
+        WorkloadRefused: The rate is not above zero, or above `HIGHEST_RATE`.
     """
 
     prompt: Lengths
@@ -72,7 +77,7 @@ class Workload:
     """Requests per second that are expected; None: unknown."""
 
     def __post_init__(self) -> None:
-        _check("rate", self.rate)
+        _check("rate", self.rate, HIGHEST_RATE)
 
     @staticmethod
     def usual(prompt: int = 512, answer: int = 256, rate: float | None = None) -> Workload:
@@ -115,14 +120,12 @@ class Constraints:
 
     def __post_init__(self) -> None:
         for name in ("tensor_parallel", "pipeline_parallel", "utilization", "context", "max_num_seqs", "step_tokens"):
-            _check(name, getattr(self, name))
-        if (self.utilization or 0) > 1:
-            raise WorkloadRefused("utilization", self.utilization or 0, "at most 1")
+            _check(name, getattr(self, name), 1 if name == "utilization" else LARGEST_COUNT)
 
 
-def _check(field: str, value: float | None) -> None:
-    if value is not None and not 0 < value < math.inf:
-        raise WorkloadRefused(field, value)
+def _check(field: str, value: float | None, most: float) -> None:
+    if value is not None and not 0 < value <= most:
+        raise WorkloadRefused(field, value, f"a number above zero and at most {most:.10g}")
 
 
 def _least(values: Iterable[float | None]) -> float | None:

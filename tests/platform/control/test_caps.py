@@ -143,6 +143,8 @@ async def test_revisions_that_differ_in_limits_alone_share_what_is_learned(engin
 
     assert len(follower.performances) == 1
     assert newer.slots == 16
+    assert [at.name for at in follower.followed] == ["chat-00002"]
+    assert {at.name for at in engine.stage.loop.known.caps} == {"chat-00002"}
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,8 @@ def test_a_key_gets_none_for_a_model_that_it_may_not_read(up: Any) -> None:
         ({"prompt": [[0.5, 9], [0.1, 90]]}, 422, "prompt: quantiles must rise"),
         ({"prompt": []}, 400, "prompt"),
         ({"itl": 0}, 400, "itl"),
+        ({"itl": 1e307}, 400, "itl"),
+        ({"rate": 1e308}, 400, "rate"),
         ({"rate": "NaN"}, 400, "rate"),
         ({"speed": 1}, 400, "speed"),
     ],

@@ -8,9 +8,11 @@ from pydantic import Field
 
 from pilotlight.platform.api.shapes import Shape
 from pilotlight.platform.manifest.references import LONGEST_REFERENCE
+from pilotlight.recommender.workload import HIGHEST_RATE, LARGEST_COUNT, LONGEST_BOUND
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(gt=0, le=2**31)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_BOUND, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=HIGHEST_RATE, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
 Quantile = tuple[Annotated[float, Field(ge=0, le=1)], Count]
 Quantiles = Annotated[tuple[Quantile, ...], Field(min_length=1, max_length=64)]
 AcceleratorName = Annotated[str, Field(min_length=1, max_length=100)]
@@ -23,15 +25,15 @@ class RecommendIn(Shape):
     """`s3://BUCKET/[NAMESPACE/]NAME:TAG`."""
     accelerators: Annotated[tuple[AcceleratorName, ...], Field(max_length=64)] = ()
     """By name; without any, every one of the catalogue."""
-    ttft: Positive | None = None
+    ttft: Seconds | None = None
     """Bound of the time to the first token, seconds."""
-    itl: Positive | None = None
+    itl: Seconds | None = None
     """Bound of the time between two tokens, seconds."""
     prompt: Quantiles = ((1.0, 512),)
     """Tokens of a prompt: pairs of a share of requests and the tokens that it does not exceed, rising."""
     answer: Quantiles = ((1.0, 256),)
     """Tokens of an answer, likewise."""
-    rate: Positive | None = None
+    rate: Rate | None = None
     """Requests per second that are expected."""
     context: Count | None = None
     """Longest request, tokens."""

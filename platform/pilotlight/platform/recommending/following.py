@@ -133,8 +133,8 @@ class Follower:
         return self.followed[at]
 
     def _forget(self) -> None:
-        """Revisions that are gone, and speeds that nobody has any more."""
-        for gone in self.followed.keys() - self.known.revisions.keys():
+        """Revisions that others have replaced, and speeds that nobody has any more."""
+        for gone in [at for at in self.followed if self.known.memory_of(*at) is None]:
             del self.followed[gone]
             self.known.caps.pop(gone, None)
         used = {followed.speed for followed in self.followed.values()}
