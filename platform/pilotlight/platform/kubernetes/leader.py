@@ -116,7 +116,11 @@ class Leader:
         )
         self.ingresses = Ingresses(api, self.mirrors.ingresses, self.clock, _activator(settings.namespace))
         self.objects = FunctionObjects(
-            api, self.mirrors.services, self.mirrors.pods, _object_settings(settings, storage, self._timeouts())
+            api,
+            self.mirrors.services,
+            self.mirrors.pods,
+            _object_settings(settings, storage, self._timeouts()),
+            self.clock,
         )
         self._rules = IngressRules(lambda: self.mirrors.ingresses.objects)
         self.controller = Controller(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from pilotlight.activator.values import FunctionId
+from pilotlight.activator.values import Clock, FunctionId
 from pilotlight.platform.control.specs import SpecSettings, replica_spec
 from pilotlight.platform.kubernetes.api import Api
 from pilotlight.platform.kubernetes.errors import ConflictError, InvalidError, KubernetesError, NotFoundError
@@ -44,6 +44,8 @@ from pilotlight.runtime.podspec import pod_environment
 FINALIZER = "pilotlight.dev/cleanup"
 TOGETHER = 8
 """Functions that are written for at once."""
+AGAIN_SECONDS = 10.0
+"""After so long a Secret that a pod still lacks may be gone again; before, Kubernetes may not have looked."""
 
 log = structlog.get_logger(__name__)
 
@@ -60,17 +62,28 @@ class ObjectSettings:
     spec: SpecSettings
 
 
+@dataclass(frozen=True)
+class _Written:
+    """A Secret."""
+
+    at: float
+    """Monotonic."""
+    lacking: frozenset[str]
+    """Uids of the pods that lacked it."""
+
+
 class FunctionObjects:
     """`problems` says what could not be done for a function, in words."""
 
-    def __init__(self, api: Api, services: Objects, pods: Objects, settings: ObjectSettings) -> None:
+    def __init__(self, api: Api, services: Objects, pods: Objects, settings: ObjectSettings, clock: Clock) -> None:
         self._api = api
         self._services = services
         self._pods = pods
         self._settings = settings
-        self._secrets: dict[tuple[str, str], frozenset[str]] = {}
-        """(uid of the function, revision) of the Secrets that were written since this process leads, and which pods
-        lacked them then. We may not read Secrets: that one is gone is told by a pod that cannot start."""
+        self._clock = clock
+        self._secrets: dict[tuple[str, str], _Written] = {}
+        """By (uid of the function, revision): those that were written since this process leads. We may not read
+        Secrets: that one is gone is told by a pod that cannot start."""
         self._lacking: Mapping[Key, Mapping[str, frozenset[str]]] = {}
         self.problems: dict[Key, str] = {}
 
@@ -141,10 +154,10 @@ class FunctionObjects:
     def _put_secret(self, plan: PodPlan) -> None:
         mark = (plan.owner["metadata"]["uid"], plan.revision.name)
         lacking = self._lacking.get(Key(*plan.revision.function), {}).get(plan.revision.name, frozenset())
-        written = self._secrets.get(mark)
-        if written is None or not lacking <= written:
+        written, now = self._secrets.get(mark), self._clock.monotonic()
+        if written is None or lacking - written.lacking or (lacking and now - written.at >= AGAIN_SECONDS):
             self._api.apply(SECRET, revision_secret(plan, self._settings.storage))
-            self._secrets[mark] = lacking
+            self._secrets[mark] = _Written(now, lacking)
 
     def _plan(self, found: Object, function: Function, revision: Revision, service: Object | None) -> PodPlan:
         template, settings = revision.template, self._settings
