@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pilotlight.runtime.codec import LIMIT, MOST, BadDocumentError, dump, parse_spec, parse_status
 from pilotlight.runtime.spec import (
+    STATUS_VERSION,
     AdapterSpec,
     EngineCounters,
     EngineSpec,
@@ -128,6 +129,49 @@ def test_a_state_that_is_none_is_refused_with_the_known_ones() -> None:
         parse_status(b'{"replica": "r", "revision": "1", "state": "asleep"}')
 
 
+def _status(**changes: object) -> bytes:
+    counters = {"at": 1.0, "looks": 1, "in_flight": 1, "watts": 300.0}
+    told = {"replica": "r", "revision": "1", "state": "ready", "mood": {"good": True}, "counters": counters}
+    return json.dumps({**told, **changes}).encode()
+
+
+def test_fields_that_only_a_newer_status_has_are_left_out() -> None:
+    status = parse_status(_status(version=STATUS_VERSION + 1))
+
+    assert status.counters == EngineCounters(at=1.0, looks=1, in_flight=1)
+    assert (status.state, status.version) == (ReplicaState.READY, STATUS_VERSION + 1)
+
+
+@pytest.mark.parametrize("version", [{}, {"version": STATUS_VERSION}, {"version": 0}, {"version": -1}])
+def test_unknown_fields_of_a_status_that_is_not_newer_are_refused(version: dict[str, int]) -> None:
+    with pytest.raises(BadDocumentError, match="mood: unknown"):
+        parse_status(_status(**version))
+    with pytest.raises(BadDocumentError, match=r"counters\.watts: unknown"):
+        parse_status(_status(**version).replace(b'"mood": {"good": true}', b'"message": ""'))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"running": "3"}, "running: expected int"),
+        ({"state": "asleep"}, "'asleep' is none of"),
+        ({"counters": {"at": 1.0, "watts": 1}}, "counters.looks: missing"),
+        ({"mood": "x" * LIMIT}, "are more than"),
+        ({"version": True}, "unknown"),
+        ({"version": "2"}, "unknown"),
+        ({"version": MOST + 1}, "version: expected a number of at most"),
+    ],
+)
+def test_what_is_known_of_a_newer_status_is_checked_as_always(change: dict[str, object], said: str) -> None:
+    with pytest.raises(BadDocumentError, match=said):
+        parse_status(_status(**{"version": STATUS_VERSION + 1, **change}))
+
+
+def test_a_spec_is_never_read_in_part() -> None:
+    with pytest.raises(BadDocumentError, match="unknown"):
+        parse_spec(json.dumps(_SPEC | {"version": STATUS_VERSION + 1}).encode())
+
+
 @pytest.mark.parametrize("field", ["looks", "gap_seconds"])
 @pytest.mark.parametrize("number", [MOST + 1, -MOST - 1, 10**400])
 def test_a_number_that_no_arithmetic_bears_is_refused(field: str, number: int) -> None:
@@ -136,4 +180,5 @@ def test_a_number_that_no_arithmetic_bears_is_refused(field: str, number: int) -
 
     with pytest.raises(BadDocumentError, match=f"counters.{field}: expected a number of at most"):
         parse_status(json.dumps(status).encode())
-    assert parse_status(json.dumps({**status, "counters": {**counters, field: MOST}}).encode())
+    fine = parse_status(json.dumps({**status, "counters": {**counters, field: MOST}}).encode())
+    assert getattr(fine.counters, field) == pytest.approx(MOST)

@@ -1,4 +1,8 @@
-"""`ReplicaSpec` and `ReplicaStatus` as JSON, strictly: unknown and missing keys and wrong types are refused."""
+"""`ReplicaSpec` and `ReplicaStatus` as JSON, strictly: unknown and missing keys and wrong types are refused.
+
+Unknown keys of a status of a newer version are left out: replicas outlive the platform that started them, and may be
+of a newer release than the one that asks.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeVar, Union, get_args, get_origin
 
-from pilotlight.runtime.spec import ReplicaSpec, ReplicaStatus
+from pilotlight.runtime.spec import STATUS_VERSION, ReplicaSpec, ReplicaStatus
 
 LIMIT = 1 << 20
 """Largest spec or status that is read, bytes."""
@@ -30,12 +34,13 @@ class BadDocumentError(ValueError):
 
 def parse_spec(data: bytes) -> ReplicaSpec:
     """Raises BadDocumentError."""
-    return _parse(ReplicaSpec, data)
+    return _record(ReplicaSpec, _loaded(data), "")
 
 
 def parse_status(data: bytes) -> ReplicaStatus:
     """Raises BadDocumentError."""
-    return _parse(ReplicaStatus, data)
+    raw = _loaded(data)
+    return _record(ReplicaStatus, raw, "", newer=_version(raw) > STATUS_VERSION)
 
 
 def dump(value: ReplicaSpec | ReplicaStatus) -> bytes:
@@ -48,40 +53,47 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def _parse(kind: type[T], data: bytes) -> T:
+def _loaded(data: bytes) -> object:
     if len(data) > LIMIT:
         raise BadDocumentError("", f"{len(data)} bytes are more than {LIMIT}")
     try:
-        raw = json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BadDocumentError("", f"not JSON: {error}") from None
-    return _record(kind, raw, "")
 
 
-def _record(kind: type[T], raw: object, where: str) -> T:
+def _version(raw: object) -> int:
+    """0: none is told, or none that is a whole number."""
+    told = raw.get("version") if isinstance(raw, dict) else None
+    return told if type(told) is int else 0
+
+
+def _record(kind: type[T], raw: object, where: str, *, newer: bool = False) -> T:
+    """`newer`: keys that are not known have a meaning, and are left out."""
     if not isinstance(raw, dict):
         raise BadDocumentError(where, f"expected an object, not {_name(raw)}")
     hints = typing.get_type_hints(kind)
-    if unknown := sorted(raw.keys() - hints.keys()):
+    if not newer and (unknown := sorted(raw.keys() - hints.keys())):
         raise BadDocumentError(_join(where, unknown[0]), f"unknown; known are {', '.join(sorted(hints))}")
     fields = {field.name: field for field in dataclasses.fields(typing.cast("typing.Any", kind))}
     for name, field in fields.items():
         optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if name not in raw and not optional:
             raise BadDocumentError(_join(where, name), "missing")
-    return kind(**{name: _value(hints[name], raw[name], _join(where, name)) for name in raw})
+    return kind(**{name: _value(hints[name], raw[name], _join(where, name), newer) for name in raw if name in hints})
 
 
-def _value(hint: object, raw: object, where: str) -> object:
+def _value(hint: object, raw: object, where: str, newer: bool) -> object:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return None if raw is None else _value(get_args(hint)[0], raw, where)
+        return None if raw is None else _value(get_args(hint)[0], raw, where, newer)
     if origin is tuple:
-        return tuple(_value(get_args(hint)[0], item, f"{where}[{index}]") for index, item in _items(raw, where))
+        kind = get_args(hint)[0]
+        return tuple(_value(kind, item, f"{where}[{index}]", newer) for index, item in _items(raw, where))
     if origin is not None:  # a Mapping
-        return _mapping(get_args(hint)[1], raw, where)
+        return _mapping(get_args(hint)[1], raw, where, newer)
     if dataclasses.is_dataclass(hint):
-        return _record(typing.cast("type[object]", hint), raw, where)
+        return _record(typing.cast("type[object]", hint), raw, where, newer=newer)
     return _scalar(typing.cast("type[object]", hint), raw, where)
 
 
@@ -91,10 +103,10 @@ def _items(raw: object, where: str) -> typing.Iterable[tuple[int, object]]:
     return enumerate(raw)
 
 
-def _mapping(hint: object, raw: object, where: str) -> dict[str, object]:
+def _mapping(hint: object, raw: object, where: str, newer: bool) -> dict[str, object]:
     if not isinstance(raw, dict):
         raise BadDocumentError(where, f"expected an object, not {_name(raw)}")
-    return {key: item if hint is object else _value(hint, item, _join(where, key)) for key, item in raw.items()}
+    return {key: item if hint is object else _value(hint, item, _join(where, key), newer) for key, item in raw.items()}
 
 
 def _scalar(kind: type[object], raw: object, where: str) -> object:

@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+STATUS_VERSION = 1
+"""Of the statuses that this release tells. A new field raises it and has a default, which is what older ones mean;
+older platforms leave it out of what they read. New states and phases are refused by them all the same."""
+
 
 class Phase(StrEnum):
     """The steps of a cold start, in order."""
@@ -139,3 +143,5 @@ class ReplicaStatus:
     """Why it failed or stopped, one sentence."""
     log_tail: tuple[str, ...] = ()
     """Last lines of the engine's log when the start failed."""
+    version: int = STATUS_VERSION
+    """Of these fields: whoever knows older ones only leaves out the rest."""
