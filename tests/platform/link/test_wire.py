@@ -146,6 +146,13 @@ class TestVersions:
         with pytest.raises(WireError, match="expected at most"):
             decode_report(document(version=VERSION + 1, new=" " * REPORT_BYTES))
 
+    def test_what_tells_no_version_is_not_newer(self) -> None:
+        answer = {"leader": "o", "resync": False, "activators": 2}
+
+        assert decode_answer(json.dumps(answer).encode()) == Answer("o", False, 2)
+        with pytest.raises(WireError, match="new"):
+            decode_answer(json.dumps({**answer, "new": 1}).encode())
+
     def test_what_the_first_version_sent_is_read_for_ever(self) -> None:
         """A field that is added later has a default, or this fails: never change these documents."""
         part = {"revision": "chat-00001", "queued": 1, "in_flight": 2, "last_active": 4.0}

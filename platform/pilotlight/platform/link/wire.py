@@ -127,10 +127,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Head:
-    """What tells how the rest of a message is to be read."""
+    """What tells how the rest of a message is to be read; a message that tells no version is of the first."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
-    version: Version
+    version: Version = 1
 
 
 _HEAD = TypeAdapter(_Head)
@@ -160,9 +160,18 @@ def _decode(adapter: TypeAdapter[T], data: bytes, limit: int) -> T:
     if len(data) > limit:
         raise WireError(f"{len(data)} bytes, expected at most {limit}")
     try:
-        newer = _HEAD.validate_json(data).version > VERSION
-        return adapter.validate_json(data, extra="ignore" if newer else "forbid")
+        return _validated(adapter, data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:100] for part in first["loc"]) or "document"
         raise WireError(f"{where}: {first['msg']}") from None
+
+
+def _validated(adapter: TypeAdapter[T], data: bytes) -> T:
+    """Strictly first: most messages are of our own version, and large ones should not be parsed twice."""
+    try:
+        return adapter.validate_json(data)
+    except ValidationError:
+        if _HEAD.validate_json(data).version <= VERSION:
+            raise
+    return adapter.validate_json(data, extra="ignore")
