@@ -57,7 +57,9 @@ class Accelerator:
     price_source: str | None = None
     aliases: tuple[str, ...] = field(default=())
     kind: str = "gpu"
-    """`cpu`: the processors of a machine, with the memory that replicas may use: `probing.probe_cpu`."""
+    """`cpu`: the processors of a machine, with the memory that replicas may use."""
+    probed: bool = False
+    """It is this machine's processors as `probing.probe_cpu` found them, not an entry of a catalogue."""
     count: int | None = None
     """How many there are for one replica; None: as many as it takes."""
 

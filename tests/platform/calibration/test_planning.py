@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ CONFIG = {
     "max_position_embeddings": 8192,
     "tie_word_embeddings": True,
 }
-CPU = Accelerator("cpu", 16 * 2**30, 2e10, {"fp32": 1e11}, "a guess", kind="cpu")
+CPU = Accelerator("cpu", 16 * 2**30, 2e10, {"fp32": 1e11}, "a guess", kind="cpu", probed=True)
+ENTRY = replace(CPU, name="epyc-9654", probed=False)
 H100 = builtin().find("h100")
 CARDS = tuple(Device(f"GPU-{number}", "NVIDIA H100 80GB HBM3", 80 * 2**30) for number in range(2))
 
@@ -82,6 +84,13 @@ def test_accelerators_of_this_machine_are_taken_by_what_the_driver_calls_them() 
 
     assert here.name == hardware_of(H100) == "h100-sxm"
     assert here.devices == ("GPU-0", "GPU-1")
+
+
+def test_processors_of_a_catalogue_are_not_those_of_this_machine() -> None:
+    assert hardware_of(ENTRY) == "epyc-9654"
+    assert hardware_of(CPU) != CPU.name
+    with pytest.raises(CalibrationError, match="epyc-9654 is an entry of a catalogue"):
+        hardware_here(ENTRY, 1, (), builtin())
 
 
 @pytest.mark.parametrize("devices", [CARDS[:1], (Device("GPU-9", "Some Card", 2**30),), ()])

@@ -37,8 +37,13 @@ class Hardware:
 def hardware_here(accelerator: Accelerator, count: int, devices: Sequence[Device], catalogue: Catalogue) -> Hardware:
     """`count` of them on this machine, which has `devices`. Raises CalibrationError."""
     cpus = len(os.sched_getaffinity(0))
-    if accelerator.kind == "cpu":
+    if accelerator.probed:
         return Hardware(hardware_of(accelerator), cpus)
+    if accelerator.kind == "cpu":
+        raise CalibrationError(
+            f"{accelerator.name} is an entry of a catalogue, and nothing tells whether this machine is one; calibrate"
+            " its processors as --accelerator cpu"
+        )
     same = [device.uuid for device in devices if _is(device, accelerator, catalogue)]
     if len(same) < count:
         here = ", ".join(sorted({device.name for device in devices})) or "none"

@@ -16,8 +16,9 @@ def subject_of(model: str, made: Recommendation) -> Subject:
 
 
 def hardware_of(accelerator: Accelerator) -> str:
-    """A name that tells apart what is not equally fast: processors by their model and how many this process may use."""
-    if accelerator.kind != "cpu":
+    """A name that tells apart what is not equally fast: this machine's processors by their model and how many this
+    process may use, all else by its name in the catalogue."""
+    if not accelerator.probed:
         return accelerator.name
     return f"{_processor()} x {len(os.sched_getaffinity(0))}"
 
