@@ -79,6 +79,11 @@ def test_stages_take_turns_so_each_group_of_requests_has_the_latency_of_its_own_
     assert two.devices == 2 * one.devices
 
 
+@given(models, st.floats(1, 4))
+def test_fewer_requests_than_stages_are_as_slow_as_one_alone(model: str, batch: float) -> None:
+    assert itl(setup(model, pipeline=4), batch) == itl(setup(model), 1)
+
+
 def test_where_the_cache_is_full_more_requests_wait_instead_of_running() -> None:
     full = setup().resident
 

@@ -100,8 +100,11 @@ class Step:
 
 
 def step(setup: Setup, batch: float) -> Step:
-    """One step at `batch` concurrent requests per copy; no more run at once than the KV cache holds."""
-    running = min(batch, setup.resident) / setup.pipeline
+    """One step at `batch` concurrent requests per copy; no more run at once than the KV cache holds.
+
+    Of stages each has a group, of one request at least where there are fewer than stages.
+    """
+    running = max(min(1.0, batch), min(batch, setup.resident) / setup.pipeline)
     shape, rates = setup.shape, setup.rates
     context = setup.prompt + setup.answer / 2
     return Step(
