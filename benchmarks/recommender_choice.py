@@ -4,7 +4,7 @@ The search starts SmolLM2-135M-Instruct with every pair of `max_num_seqs` and `m
 `max_num_seqs` requests in flight. Goodput is requests per second that end within both bounds of latency, counted when
 all requests in flight were sent at the full load. Two SLOs are multiples of what a lone request takes here, and both
 are judged by the same runs. The recommender sees none of it: without calibration it has the configuration, the first
-bytes of the weights and half a second's probe of the processors; with it, what `calibrate` measures. Then the search's
+bytes of the weights and a short probe of the processors; with it, what `calibrate` measures. Then the search's
 winner and both recommendations are started side by side and measured anew, in turns, one load at a time.
 """
 
