@@ -45,13 +45,14 @@ ticks = st.lists(
     max_size=30,
 )
 limits_ = st.builds(
-    lambda low, more, keep, shrink, headroom, lead, rate, share, replaces, patience: Limits(
+    lambda low, more, keep, shrink, headroom, busy, lead, rate, share, replaces, patience: Limits(
         low,
         low + more,
         keep,
         slots=4,
         shrink_seconds=shrink,
         headroom=headroom,
+        busy_share=busy,
         lead_seconds=lead,
         changes_per_minute=rate,
         trouble_share=share,
@@ -63,6 +64,7 @@ limits_ = st.builds(
     st.floats(0, 500),
     st.floats(0, 200),
     st.floats(0, 3),
+    st.just(1.0) | st.floats(0.1, 1),
     st.floats(0, 200),
     st.none() | st.floats(0.1, 30),
     st.floats(0, 1),
@@ -218,6 +220,16 @@ def test_headroom_asks_for_more_and_never_for_less(work: int, headroom: float) -
     assert plain <= roomy <= ceil((work + headroom * work**0.5) / 4 + 1e-9)
 
 
+@given(st.integers(0, 1000), st.floats(0.1, 1), st.floats(0.1, 1))
+def test_no_more_than_their_share_of_the_replicas_is_full(work: int, target: float, share: float) -> None:
+    plain = Limits(maximum=100_000, slots=4, target=target)
+    pressed = decide(State(since=0), Load(work, 0, NOW), replace(plain, busy_share=share), NOW).desired
+
+    assert ceil(work / 4) <= pressed * share + 1e-9
+    assert pressed >= decide(State(since=0), Load(work, 0, NOW), plain, NOW).desired
+    assert needed(Load(work, 0, NOW), replace(plain, busy_share=1.0)) == ceil(work / (4 * target))
+
+
 def after(seconds: float, desired: int = 1, **more: float) -> State:
     """The state `seconds` after a decision for `desired` replicas."""
     return State(since=0, desired=desired, alive=desired, decided_at=NOW - seconds, **more)  # type: ignore[arg-type]
@@ -340,7 +352,7 @@ def test_decisions_recorded_before_there_were_verdicts_replay() -> None:
     decision = decide(State(since=0), Load(9, 0, NOW), Limits(maximum=4, slots=4), NOW)
     inputs = dict(decision.inputs)
     added = ("decided_at", "raised", "credit", "changes", "health", "headroom", "lead_seconds", "changes_per_minute")
-    for name in (*added, "trouble_share", "replacing_since", "replace_degraded", "underload_patience"):
+    for name in (*added, "trouble_share", "replacing_since", "replace_degraded", "underload_patience", "busy_share"):
         del inputs[name]
 
     assert replay(inputs) == decision
@@ -350,7 +362,7 @@ def test_decisions_recorded_before_there_were_verdicts_replay() -> None:
 def test_verdicts_recorded_before_replicas_were_replaced_replay(health: Health) -> None:
     limits = Limits(maximum=4, slots=4)
     decision = decide(after(1, 2, raised=1, credit=61), Load(0, 2, NOW), limits, NOW, health)
-    added = ("replacing_since", "replace_degraded", "underload_patience")
+    added = ("replacing_since", "replace_degraded", "underload_patience", "busy_share")
     recorded = {name: value for name, value in decision.inputs.items() if name not in added}
 
     assert replay(recorded) == decision
@@ -372,6 +384,8 @@ def test_a_verdict_that_nobody_gives_does_not_replay() -> None:
         {"changes_per_minute": 0.0},
         {"underload_patience": 1.5},
         {"underload_patience": nan},
+        {"busy_share": 0.0},
+        {"busy_share": 1.1},
     ],
 )
 def test_limits_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:

@@ -60,9 +60,10 @@ def decide(state: State, load: Load | None, limits: Limits, now: float, health: 
 
 
 def needed(load: Load, limits: Limits) -> int:
-    """Replicas that the work in hand fills, with its headroom, before any limit."""
+    """Replicas that the work in hand asks for, before any limit: with its headroom, and so that enough are not full."""
     work = load.queued + load.in_flight
-    return ceil((work + limits.headroom * sqrt(work)) / (limits.slots * limits.target))
+    roomy = ceil((work + limits.headroom * sqrt(work)) / (limits.slots * limits.target))
+    return max(roomy, ceil(ceil(work / limits.slots) / limits.busy_share))
 
 
 _Wanted = tuple[int, Reason, str, State]

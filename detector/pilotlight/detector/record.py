@@ -35,6 +35,7 @@ def inputs(state: State, load: Load | None, limits: Limits, now: float, health: 
         "target": limits.target,
         "shrink_seconds": limits.shrink_seconds,
         "headroom": limits.headroom,
+        "busy_share": limits.busy_share,
         "lead_seconds": limits.lead_seconds,
         "changes_per_minute": limits.changes_per_minute,
         "trouble_share": limits.trouble_share,

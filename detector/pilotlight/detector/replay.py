@@ -44,6 +44,7 @@ def _limits(inputs: Mapping[str, object]) -> Limits:
         target=_float(inputs, "target"),
         shrink_seconds=_float(inputs, "shrink_seconds"),
         headroom=_float(inputs, "headroom", 0),
+        busy_share=_float(inputs, "busy_share", Limits.busy_share),
         lead_seconds=_float(inputs, "lead_seconds", 0),
         changes_per_minute=_optional(inputs, "changes_per_minute"),
         trouble_share=_float(inputs, "trouble_share", Limits.trouble_share),

@@ -62,6 +62,9 @@ class Limits:
     headroom: float = 0.0
     """Room for chance, in standard deviations of the work in hand: w requests get the room of w + headroom * sqrt(w),
     as square-root staffing has it (Halfin and Whitt 1981) for arrivals that come independently."""
+    busy_share: float = 1.0
+    """Most of the replicas that the work in hand may fill, 0.1 to 1; 1: all. A second signal beside `target`, after the
+    backpressure of interactive requests in Chiron (arXiv 2501.08090): room for what comes while a replica starts."""
     lead_seconds: float = 0.0
     """What a cold start is expected to take. A replica that would be missed sooner than it can be back is not taken."""
     changes_per_minute: float | None = None
@@ -80,6 +83,8 @@ class Limits:
             raise ValueError(f"slots >= 1 and 0 < target <= 1 expected: {self.slots}, {self.target}")
         if not (self.headroom >= 0 and self.lead_seconds >= 0 and self.trouble_share >= 0):
             raise ValueError("headroom, lead_seconds and trouble_share are no numbers of at least 0")
+        if not 0.1 <= self.busy_share <= 1:
+            raise ValueError(f"busy_share from 0.1 to 1 expected: {self.busy_share}")
         if not 0 <= self.underload_patience <= 1:
             raise ValueError(f"underload_patience from 0 to 1 expected: {self.underload_patience}")
         if self.changes_per_minute is not None and not self.changes_per_minute > 0:

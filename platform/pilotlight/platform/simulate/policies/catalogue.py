@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from pilotlight.platform.simulate.errors import SimulationRefused
@@ -16,6 +16,9 @@ from pilotlight.platform.simulate.policies.values import Future, Make, Policy, S
 
 TUNED_SHARE = 0.7
 """Of a replica's slots: what KPA is given where it is tuned, its own target percentage."""
+
+CHIRON_SHARE = 1 / 3
+"""Most of the replicas that may be full: Chiron's example of arrivals that may grow threefold while a model loads."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ def _keep_alive(seconds: float) -> Make:
 def _ours(setting: Setting, future: Future) -> Policy:
     del future
     return learning(setting)
+
+
+def _backpressure(setting: Setting, future: Future) -> Policy:
+    del future
+    share = CHIRON_SHARE if setting.knob is None else setting.knob
+    return learning(replace(setting, knob=None), busy_share=share)
 
 
 def _always_on(setting: Setting, future: Future) -> Policy:
@@ -74,6 +83,7 @@ def _kubeai(setting: Setting, future: Future) -> Policy:
 _SECONDS = "keep-alive, seconds"
 CATALOGUE: tuple[Named, ...] = (
     Named("pilotlight-no-vae", "the platform's policy without verdicts", "a cold start's price, seconds", _ours),
+    Named("backpressure", "the same, and enough replicas that are not full", "share of full replicas", _backpressure),
     Named("kpa", "Knative's KPA with its defaults", "retention, seconds", _kpa),
     Named("kpa-tuned", "KPA at 70 % of a replica's slots", "retention, seconds", _kpa_tuned),
     Named("enova-public", "ENOVA's public rules; never zero", "patience, seconds", _enova),

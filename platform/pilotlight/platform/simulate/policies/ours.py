@@ -91,10 +91,11 @@ def demand_limits(setting: Setting, keep_alive_seconds: float, minimum: int = 0)
     )
 
 
-def learning(setting: Setting) -> Pilotlight:
+def learning(setting: Setting, busy_share: float = 1.0) -> Pilotlight:
     """The demand model with a keep-alive that is learned from half to four times the usual one; both scale with the
-    price of a cold start, which is the knob."""
+    price of a cold start, which is the knob. `busy_share`: backpressure beside it."""
     price = USUAL_PRICE if setting.knob is None else setting.knob
     usual = USUAL_SECONDS * price / USUAL_PRICE
     worth = Worth(low=usual / 2, high=4 * usual, usual=usual, cold=price)
-    return Pilotlight(demand_limits(setting, usual), Gaps(worth))
+    limits = replace(demand_limits(setting, usual), busy_share=busy_share)
+    return Pilotlight(limits, Gaps(worth))
