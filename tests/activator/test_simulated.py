@@ -117,7 +117,7 @@ async def test_a_connection_cut_before_the_first_byte_is_tried_again(stage: Stag
         await stage.held(1)
         stage.clock.advance(1.0)
         assert await post == 200
-    assert [(row.outcome, row.completion_tokens) for row in stage.meter.rows] == [("ok", 3)]
+    assert [(row.outcome, row.completion_tokens, row.max_tokens) for row in stage.meter.rows] == [("ok", 3, 3)]
 
 
 async def test_in_a_storm_every_admitted_request_leaves_one_row(

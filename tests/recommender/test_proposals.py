@@ -1,12 +1,16 @@
 """Settings are proposed where what is set is surely wrong, and left alone everywhere else."""
 
+import re
+
 import numpy as np
 import pytest
 
+from pilotlight.recommender._kv import SHORTEST_CONTEXT
 from pilotlight.recommender.learning import learned
+from pilotlight.recommender.lengths import TAIL
 from pilotlight.recommender.performance import Observation, Performance
 from pilotlight.recommender.proposals import LEAST_REQUESTS, Evidence, Proposal, Settings, propose
-from pilotlight.recommender.sketches import RequestLengths
+from pilotlight.recommender.sketches import RequestLengths, Served
 from pilotlight.recommender.workload import Slo
 
 PROMPT = 200.0
@@ -29,10 +33,10 @@ def watched(count: int = 60, loads: tuple[float, ...] = LOADS) -> Performance:
     return performance
 
 
-def requests(count: int, prompt: int = 100, answer: int = 50) -> RequestLengths:
+def requests(count: int, prompt: int = 100, answer: int = 50, asked: int = 0) -> RequestLengths:
     random = np.random.default_rng(5)
     pairs = zip(random.integers(1, prompt, count), random.integers(1, answer, count), strict=True)
-    return RequestLengths().plus((int(one), int(other)) for one, other in pairs)
+    return RequestLengths().plus(Served(int(one), int(other), asked) for one, other in pairs)
 
 
 def only(proposals: tuple[Proposal, ...]) -> Proposal:
@@ -77,18 +81,31 @@ def test_the_batch_is_left_alone(seqs: int, evidence: Evidence, slo: Slo) -> Non
 
 
 def test_a_context_that_nobody_uses_is_proposed_shorter() -> None:
-    context, answer = propose(Settings(16, 32_768), Evidence(lengths=requests(5000)), Slo())
+    found = only(propose(Settings(16, 32_768), Evidence(lengths=requests(5000, prompt=2000)), Slo()))
 
-    assert (context.option, context.proposed) == ("engine.maxModelLen", 192)
-    assert (answer.option, answer.now) == ("engine.overrideGenerationConfig.max_new_tokens", None)
-    assert 48 <= answer.proposed <= 51
+    assert (found.option, found.proposed % 64) == ("engine.maxModelLen", 0)
+    assert 1.25 * 2000 <= found.proposed <= 1.25 * 2050 * 1.02 + 64
+    assert re.findall(r"had at most (\d+) tokens", found.reason) == [
+        f"{requests(5000, prompt=2000).total.at(TAIL):.0f}"
+    ]
+
+
+def test_no_context_is_proposed_that_refuses_what_requests_ask_for() -> None:
+    found = only(propose(Settings(16, 32_768), Evidence(lengths=requests(5000, asked=4096)), Slo()))
+
+    assert found.proposed >= 1.25 * 4096
+    assert propose(Settings(16, 5000), Evidence(lengths=requests(5000, asked=4096)), Slo()) == ()
+
+
+def test_no_context_is_proposed_that_is_shorter_than_recommendations_have_it() -> None:
+    assert only(propose(Settings(16, 32_768), Evidence(lengths=requests(5000)), Slo())).proposed == SHORTEST_CONTEXT
 
 
 @pytest.mark.parametrize(
     ("settings", "lengths"),
     [
         (Settings(16, 32_768), requests(LEAST_REQUESTS - 1)),
-        (Settings(16, 220, max_tokens=52), requests(5000)),
+        (Settings(16, 1200), requests(5000)),
         (Settings(16, 2048), RequestLengths()),
     ],
     ids=["too few", "right", "none"],

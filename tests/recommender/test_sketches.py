@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotlight.recommender.sketches import ACCURACY, LARGEST, RequestLengths, Sketch
+from pilotlight.recommender.sketches import ACCURACY, LARGEST, RequestLengths, Served, Sketch
 
 TOKENS = st.integers(0, 200_000)
 MANY = st.lists(TOKENS, min_size=1, max_size=200)
@@ -39,12 +39,19 @@ def test_what_is_scaled_down_weighs_less_and_reads_back_the_same(values: list[in
 
 
 def test_a_distribution_that_changes_is_followed() -> None:
-    before = RequestLengths().plus([(100, 10)] * 5000, memory=1000)
-    after = before.plus([(4000, 10)] * 3000, memory=1000)
+    before = RequestLengths().plus([Served(100, 10)] * 5000, memory=1000)
+    after = before.plus([Served(4000, 10)] * 3000, memory=1000)
 
     assert after.prompt.at(0.5) == pytest.approx(4000, rel=ACCURACY)
     assert after.total.at(0.5) == pytest.approx(4010, rel=ACCURACY)
     assert before.prompt.at(0.5) == pytest.approx(100, rel=ACCURACY)
+
+
+def test_a_request_is_as_long_as_it_asked_to_become() -> None:
+    lengths = RequestLengths().plus([Served(100, 10, asked=3000), Served(100, 10, asked=5), Served(100, 10)])
+
+    assert [lengths.total.at(share) for share in (0.5, 1.0)] == pytest.approx([110, 3100], rel=ACCURACY)
+    assert lengths.answer.at(1.0) == pytest.approx(10, rel=ACCURACY)
 
 
 def test_it_stays_small_whatever_comes() -> None:

@@ -63,6 +63,7 @@ class InHand(Ticket):
         "expires",
         "id",
         "key",
+        "max_tokens",
         "outcome",
         "parking",
         "progress",
@@ -116,6 +117,7 @@ class InHand(Ticket):
         self.wants = asked.wants
         self.single = asked.single
         self.choices = asked.choices
+        self.max_tokens = asked.max_tokens
         self.progress = progress
         self.arrived = arrived
         self.admitted_at = admitted_at  # Unix time
@@ -211,6 +213,7 @@ class InHand(Ticket):
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             cached_tokens=self.cached_tokens,
+            max_tokens=self.max_tokens,
             queue_seconds=max(0.0, self.waited - self.start_seconds),
             start_seconds=self.start_seconds,
             serve_seconds=0.0 if self.served_from is None else max(0.0, until - self.served_from),

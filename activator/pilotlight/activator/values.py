@@ -165,6 +165,7 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    max_tokens: int | None = None  # that the request asked for at most; None: it named none
     queue_seconds: float = 0.0  # waiting for a slot of a running replica
     start_seconds: float = 0.0  # waiting for a cold start
     serve_seconds: float = 0.0

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 
 from pilotlight.recommender._bounds import bounds_of, interval
+from pilotlight.recommender._kv import SHORTEST_CONTEXT
 from pilotlight.recommender.curve import End
-from pilotlight.recommender.lengths import ANSWER_SHARE, TAIL, whole_context
+from pilotlight.recommender.lengths import TAIL, whole_context
 from pilotlight.recommender.performance import Performance
 from pilotlight.recommender.sketches import RequestLengths, Sketch
 from pilotlight.recommender.workload import Slo
@@ -39,8 +40,6 @@ class Settings:
     max_num_seqs: int
     max_model_len: int
     """Tokens."""
-    max_tokens: int | None = None
-    """Of an answer where a request names none; None: the rest of the context."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Proposal:
 
 def propose(now: Settings, evidence: Evidence, slo: Slo) -> tuple[Proposal, ...]:
     """Every setting that should be another, by name; empty: all are right as far as is known."""
-    found = (_context(now, evidence.lengths), _batch(now, evidence, slo), _answer(now, evidence.lengths))
+    found = (_context(now, evidence.lengths), _batch(now, evidence, slo))
     return tuple(proposal for proposal in found if proposal is not None)
 
 
@@ -101,26 +100,13 @@ def _context(now: Settings, lengths: RequestLengths) -> Proposal | None:
     """Only shorter: what a longer one would serve was refused, and is in no count."""
     if lengths.total.count < LEAST_REQUESTS:
         return None
-    low, tail, high = (whole_context(tokens * LONGER) for tokens in _quantile(lengths.total, TAIL))
+    quantiles = _quantile(lengths.total, TAIL)
+    low, _, high = (max(SHORTEST_CONTEXT, whole_context(tokens * LONGER)) for tokens in quantiles)
     if high * THRESHOLD >= now.max_model_len:
         return None
-    reason = f"{TAIL:.1%} of {lengths.total.count:.0f} requests had at most {tail / LONGER:.0f} tokens"
-    return Proposal(
-        "engine.maxModelLen", now.max_model_len, high, low, high, f"{reason}; a shorter context leaves room for more"
-    )
-
-
-def _answer(now: Settings, lengths: RequestLengths) -> Proposal | None:
-    """A request without `max_tokens` may otherwise run to the end of the context."""
-    if lengths.answer.count < LEAST_REQUESTS or not lengths.answer.buckets:
-        return None  # too few, or embeddings
-    low, tokens, high = (max(1, math.ceil(found)) for found in _quantile(lengths.answer, ANSWER_SHARE))
-    limit = now.max_tokens or now.max_model_len
-    if high * THRESHOLD >= limit and not low > limit * THRESHOLD:
-        return None
-    option = "engine.overrideGenerationConfig.max_new_tokens"
-    reason = f"{ANSWER_SHARE:.0%} of {lengths.answer.count:.0f} answers had at most {tokens} tokens"
-    return Proposal(option, now.max_tokens, high, low, high, f"{reason}; a request may still ask for more")
+    needed = f"{TAIL:.1%} of {lengths.total.count:.0f} requests had at most {quantiles[1]:.0f} tokens"
+    reason = f"{needed}, with the answer that they asked for; a shorter context leaves room for more"
+    return Proposal("engine.maxModelLen", now.max_model_len, high, low, high, reason)
 
 
 def _quantile(sketch: Sketch, share: float) -> tuple[float, float, float]:

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 ACCURACY = 0.01
 """Largest relative error of a quantile."""
@@ -76,16 +77,29 @@ class Sketch:
         return Sketch(buckets, _weight(content["zeros"]))
 
 
+class Served(NamedTuple):
+    """Tokens of one finished request."""
+
+    prompt: int
+    answer: int
+    asked: int = 0
+    """Of the answer at most, where the request said so."""
+
+
 @dataclass(frozen=True)
 class RequestLengths:
-    """Of one function: prompts, answers, and whole requests, whose parts are not independent."""
+    """Of one function: prompts, answers, and whole requests, whose parts are not independent.
+
+    A whole request is as long as it asked to become: an engine refuses `max_tokens` above its context, however short
+    the answer would be.
+    """
 
     prompt: Sketch = Sketch()
     answer: Sketch = Sketch()
     total: Sketch = Sketch()
 
-    def plus(self, requests: Iterable[tuple[int, int]], memory: float = math.inf) -> RequestLengths:
-        """With more finished requests: (prompt tokens, answer tokens) each.
+    def plus(self, requests: Iterable[Served], memory: float = math.inf) -> RequestLengths:
+        """With more finished requests.
 
         Args:
             requests: In the order in which they ended.
@@ -94,9 +108,9 @@ class RequestLengths:
         new = list(requests)
         kept = math.exp(-len(new) / memory)
         return RequestLengths(
-            self.prompt.times(kept).plus(prompt for prompt, _ in new),
-            self.answer.times(kept).plus(answer for _, answer in new),
-            self.total.times(kept).plus(prompt + answer for prompt, answer in new),
+            self.prompt.times(kept).plus(each.prompt for each in new),
+            self.answer.times(kept).plus(each.answer for each in new),
+            self.total.times(kept).plus(each.prompt + max(each.answer, each.asked) for each in new),
         )
 
     def __add__(self, other: RequestLengths) -> RequestLengths:

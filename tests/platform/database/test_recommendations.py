@@ -8,18 +8,18 @@ from pilotlight.platform.database.recommendations import Recommendations
 from pilotlight.platform.database.usage import UsageRows
 from pilotlight.platform.values import RecommendationRecord
 from pilotlight.recommender.proposals import Proposal
-from pilotlight.recommender.sketches import RequestLengths
+from pilotlight.recommender.sketches import RequestLengths, Served
 
 CHAT, OTHER = FunctionId("team-a", "chat"), FunctionId("team-b", "chat")
 BATCH = Proposal("engine.maxNumSeqs", 256, 40, 36, 44, "too many")
 CONTEXT = Proposal("engine.maxModelLen", 32_768, 2048, 1984, 2048, "too long")
-ANSWER = Proposal("engine.overrideGenerationConfig.max_new_tokens", None, 512, 500, 520, "none")
+STEPS = Proposal("engine.maxNumBatchedTokens", None, 512, 500, 520, "none")
 
 
 def test_lengths_come_back_with_the_admission_up_to_which_they_count(database: Database) -> None:
     rows = Recommendations(database)
     before = rows.lengths()
-    some, more = RequestLengths().plus([(10, 3), (70_000, 0)]), RequestLengths().plus([(5, 5)])
+    some, more = RequestLengths().plus([Served(10, 3), Served(70_000, 0)]), RequestLengths().plus([Served(5, 5)])
     rows.count({CHAT: some, OTHER: more}, 7.0)
     rows.count({CHAT: some + more}, 9.0)
 
@@ -40,10 +40,10 @@ def test_new_proposals_take_the_place_of_all_of_a_function(database: Database) -
     rows = Recommendations(database)
     rows.propose(OTHER, "chat-00009", [BATCH], 1.0)
     rows.propose(CHAT, "chat-00001", [BATCH, CONTEXT], 2.0)
-    rows.propose(CHAT, "chat-00002", [ANSWER], 3.0)
+    rows.propose(CHAT, "chat-00002", [STEPS], 3.0)
 
     [mine] = rows.all(CHAT)
-    assert mine == RecommendationRecord(CHAT, "chat-00002", ANSWER.option, 3.0, None, 512, 500, 520, "none")
+    assert mine == RecommendationRecord(CHAT, "chat-00002", STEPS.option, 3.0, None, 512, 500, 520, "none")
     assert [record.function for record in rows.all()] == [CHAT, OTHER]
     assert rows.all(namespaces=frozenset({"team-c"})) == ()
     rows.propose(CHAT, "chat-00002", [], 4.0)

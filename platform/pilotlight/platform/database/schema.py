@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0004"
+REVISION = "0005"
 """The newest of `migrations/versions/`; a database that has it is opened as it is."""
 
 
@@ -127,6 +127,7 @@ usage = Table(
     Column("prompt_tokens", BigInteger, nullable=False),
     Column("completion_tokens", BigInteger, nullable=False),
     Column("cached_tokens", BigInteger, nullable=False),
+    Column("max_tokens", BigInteger),  # asked for; null: the request named none
     Column("queue_seconds", Float, nullable=False),
     Column("start_seconds", Float, nullable=False),
     Column("serve_seconds", Float, nullable=False),

@@ -142,6 +142,7 @@ def _values(row: Usage) -> dict[str, Any]:
         "prompt_tokens": row.prompt_tokens,
         "completion_tokens": row.completion_tokens,
         "cached_tokens": row.cached_tokens,
+        "max_tokens": row.max_tokens,
         "queue_seconds": row.queue_seconds,
         "start_seconds": row.start_seconds,
         "serve_seconds": row.serve_seconds,

@@ -7,7 +7,8 @@ row, a decision and, in a cluster, an event; whoever declares the function appli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 
 import structlog
 
@@ -63,29 +64,38 @@ class Advisor:
     async def look(self) -> None:
         """One look. Raises DatabaseError."""
         touched = await asyncio.to_thread(self._count) | self._follower.take_touched() | self._outdated()
-        for function in sorted(touched):
-            if function in self._known.functions:
-                await self._advise(function)
-            elif function in self._proposed:
-                await asyncio.to_thread(self._rows.propose, function, "", (), self._clock.now())
-                del self._proposed[function]
+        for function in sorted(touched & self._known.functions.keys()):
+            await self._advise(function)
 
     def _count(self) -> frozenset[FunctionId]:
-        now = self._clock.now()
-        if self._counted is None:
-            self._counted = Counted(*self._rows.lengths())
-            self._proposed = dict(_by_function(self._rows))
-        rows = self._rows.requests(self._counted.until, now - SETTLED_SECONDS, ROWS)
-        counted = count(self._counted, rows, now)
+        now, made = self._clock.now(), {name: each.created_at for name, each in self._known.functions.items()}
+        before = self._counted = self._remembered()
+        if not made:
+            return frozenset()  # as long as none is known, no request can be told to be of one
+        rows = self._rows.requests(before.until, now - SETTLED_SECONDS, ROWS)
+        counted = count(before, rows, now, made)
         if counted.changed:
             self._rows.count({name: counted.lengths[name] for name in counted.changed}, counted.until)
         self._counted = counted
         return counted.changed
 
+    def _remembered(self) -> Counted:
+        """What was counted so far, without functions that are gone."""
+        gone = self._rows.forget()
+        if self._counted is None:
+            self._proposed = dict(_by_function(self._rows))
+            return Counted(*self._rows.lengths())
+        for name in gone:
+            self._proposed.pop(name, None)
+        kept = {name: lengths for name, lengths in self._counted.lengths.items() if name not in gone}
+        return replace(self._counted, lengths=kept)
+
     def _outdated(self) -> frozenset[FunctionId]:
         """Functions whose proposals are for a revision that has been replaced."""
         current = {name: function.revision for name, function in self._known.functions.items()}
-        return frozenset(name for name, (made_for, _) in self._proposed.items() if current.get(name) != made_for)
+        return frozenset(
+            name for name, (made_for, _) in self._proposed.items() if current.get(name, made_for) != made_for
+        )
 
     async def _advise(self, name: FunctionId) -> None:
         function = self._known.functions[name]
@@ -112,16 +122,16 @@ class Advisor:
         await asyncio.to_thread(self._rows.propose, at.function, at.name, found, now)
         records = [DecisionRecord(now, *at, desired, RECOMMENDED, sentence(each), vars(each)) for each in found]
         await asyncio.to_thread(self._records.decided, records)
-        self._proposed[at.function] = at.name, found
+        if found:
+            self._proposed[at.function] = at.name, found
+        else:
+            self._proposed.pop(at.function, None)
         log.info("recommended", function=str(at.function), options=[proposal.option for proposal in found])
 
 
 def settings_of(revision: Revision) -> Settings:
     """What the revision's engine runs with."""
-    template = revision.template
-    defaults = template.options.get("override_generation_config")
-    longest = defaults.get("max_new_tokens") if isinstance(defaults, Mapping) else None
-    return Settings(template.slots, template.context, longest if isinstance(longest, int) else None)
+    return Settings(revision.template.slots, revision.template.context)
 
 
 def sentence(proposal: Proposal) -> str:
@@ -140,7 +150,7 @@ def _alike(before: tuple[str, tuple[Proposal, ...]], after: tuple[str, tuple[Pro
 
 def _by_function(rows: Recommendations) -> Iterator[tuple[FunctionId, tuple[str, tuple[Proposal, ...]]]]:
     """What was proposed before a restart."""
-    known = rows.all()
+    known = rows.all(limit=None)
     for name in {record.function for record in known}:
         mine = [record for record in known if record.function == name]
         yield (

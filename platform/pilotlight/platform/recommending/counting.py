@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pilotlight.activator.values import FunctionId
 from pilotlight.platform.database.recommendations import Ended
-from pilotlight.recommender.sketches import RequestLengths
+from pilotlight.recommender.sketches import RequestLengths, Served
 
 MEMORY = 50_000.0
 """Requests of a function after which an old one counts 1/e."""
@@ -29,16 +30,23 @@ class Counted:
     """By the last step."""
 
 
-def count(before: Counted, rows: Sequence[Ended], now: float) -> Counted:
-    """With more rows, in order of admission; up to the first that still runs, which is looked at again later."""
-    ended: dict[FunctionId, list[tuple[int, int]]] = defaultdict(list)
+def count(before: Counted, rows: Sequence[Ended], now: float, made: Mapping[FunctionId, float]) -> Counted:
+    """With more rows, in order of admission; up to the first that still runs, which is looked at again later.
+
+    Args:
+        before: What is known so far.
+        rows: Of the ledger, after `before.until`.
+        now: Unix time.
+        made: When each function was made, Unix time: requests of one that had its name before, and of others, are none.
+    """
+    ended: dict[FunctionId, list[Served]] = defaultdict(list)
     until = before.until
     for row in rows:
         if row.outcome == "running" and now - row.admitted_at < LONGEST_SECONDS:
             break
         until = row.admitted_at
-        if row.outcome == "ok":
-            ended[row.function].append((row.prompt_tokens, row.completion_tokens))
+        if row.outcome == "ok" and row.admitted_at >= made.get(row.function, math.inf):
+            ended[row.function].append(Served(row.prompt_tokens, row.completion_tokens, row.max_tokens or 0))
     lengths = dict(before.lengths)
     for function, requests in ended.items():
         lengths[function] = lengths.get(function, RequestLengths()).plus(requests, MEMORY)
