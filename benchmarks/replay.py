@@ -14,7 +14,7 @@ logarithm of the cost. The other's points are compared whose costs are not outsi
 and none is no success.
 
 `--quick` takes three days of `low`'s small model and a hundredth of `heavy`, one in twenty functions of
-`azure-functions`, and of each sweep but ours every other knob.
+`azure-functions`, and of each sweep but ours every other knob. `--chart FILE` draws the sweeps.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ from pilotlight.platform.simulate.arrivals.minutes import azure_functions
 from pilotlight.platform.simulate.arrivals.servegen import servegen
 from pilotlight.platform.simulate.arrivals.tables import azure_llm
 from pilotlight.platform.simulate.arrivals.values import Arrivals, beside, between, thinned
+from pilotlight.platform.simulate.chart import check
 from pilotlight.platform.simulate.policies.catalogue import find
 from pilotlight.platform.simulate.policies.values import Setting
 from pilotlight.platform.simulate.report import figures
 from pilotlight.platform.simulate.scenario import Scenario
 from pilotlight.platform.simulate.simulation import simulate
+from replaychart import draw
 
 BESIDE = Path(__file__).parents[2] / "shared" / "data" / "traces"
 LOW_RATE = 0.2  # requests per second
@@ -130,7 +132,8 @@ def sweep(name: str, arrivals: Arrivals, quick: bool) -> tuple[list[dict[str, ob
             outcome = simulate(arrivals, find([policy])[0], Setting(Scenario(), knob))
             rate = outcome.requests / (time.process_time() - begin) * 60
             slowest = min(slowest, rate)
-            rows.append({"policy": policy, "knob": knob, "requests_per_minute": rate, **figures(outcome)})
+            counted = {"requests": outcome.requests, "requests_per_minute": rate}
+            rows.append({"policy": policy, "knob": knob, **counted, **figures(outcome)})
             point = Point(knob, outcome.replica_seconds, outcome.slo_attainment, outcome.cold_per_1000)
             points.setdefault(policy, []).append(point)
             print(
@@ -197,9 +200,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Scaling policies replayed on public traces.")
     parser.add_argument("--quick", action="store_true", help="small parts of the traces: under five minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the results there, .svg or .png")
     parser.add_argument("--data", type=Path, default=BESIDE, metavar="FOLDER", help="the traces")
     parser.add_argument("--only", metavar="A,B", help="some of the replays")
     options = parser.parse_args()
+    if options.chart:
+        check(options.chart)
     if not options.data.exists():
         print(f"replay: skipped, there is no folder {options.data.name} of traces; name one with --data")
         return
@@ -213,6 +219,8 @@ def main() -> None:
     figure = f"{slowest / 1e6:.2f} million a minute"
     made.append(Bar("replay", "requests simulated, the slowest run", figure, "at least 1 million", slowest >= 1e6))
     report({"machine": facts, "quick": options.quick, "replays": results}, made, options.json)
+    if options.chart:
+        draw(results, options.chart)
 
 
 if __name__ == "__main__":
