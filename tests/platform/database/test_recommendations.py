@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from tests.platform.conftest import make_template
+
 from pilotlight.activator.values import FunctionId, Usage
 from pilotlight.platform.database.connection import Database
+from pilotlight.platform.database.functions import Change, Functions
 from pilotlight.platform.database.recommendations import Recommendations
 from pilotlight.platform.database.usage import UsageRows
-from pilotlight.platform.values import RecommendationRecord
+from pilotlight.platform.values import Policy, RecommendationRecord
 from pilotlight.recommender.proposals import Proposal
 from pilotlight.recommender.sketches import RequestLengths, Served
 
@@ -28,12 +31,34 @@ def test_lengths_come_back_with_the_admission_up_to_which_they_count(database: D
 
 
 def test_requests_are_read_in_order_of_admission_between_two_moments(database: Database) -> None:
-    usage = [Usage(f"r{at}", "key", CHAT, "chat-00001", at, prompt_tokens=at, outcome="ok") for at in (4, 1, 3, 2, 5)]
+    usage = [
+        Usage(
+            f"r{at}", "key", CHAT, "chat-00001", at, prompt_tokens=at, max_tokens=9 if at == 1 else None, outcome="ok"
+        )
+        for at in (4, 1, 3, 2, 5)
+    ]
     UsageRows(database).write(usage)
     rows = Recommendations(database)
 
     assert [row.admitted_at for row in rows.requests(1.0, 4.0, 10)] == [2.0, 3.0, 4.0]
-    assert [row.prompt_tokens for row in rows.requests(0.0, 9.0, 2)] == [1, 2]
+    assert [(row.prompt_tokens, row.max_tokens) for row in rows.requests(0.0, 9.0, 2)] == [(1, 9), (2, None)]
+
+
+def test_what_is_kept_of_functions_that_are_gone_or_were_made_anew_is_dropped(database: Database) -> None:
+    rows, functions = Recommendations(database), Functions(database)
+    kept, anew, gone, never = (FunctionId("team-a", name) for name in ("kept", "anew", "gone", "never"))
+    functions.apply([Change(each, {}, Policy(), make_template()) for each in (kept, anew, gone)], 5.0)
+    rows.count(dict.fromkeys((kept, anew, gone, never), RequestLengths().plus([Served(5, 5)])), 7.0)
+    for each in (kept, gone):
+        rows.propose(each, "f-1", [BATCH], 8.0)
+    functions.delete(gone, 9.0)
+    functions.delete(anew, 9.0)
+    functions.apply([Change(anew, {}, Policy(), make_template())], 10.0)
+
+    assert rows.forget() == {anew, gone, never}
+    assert rows.lengths()[0].keys() == {kept}
+    assert [record.function for record in rows.all()] == [kept]
+    assert rows.forget() == frozenset()
 
 
 def test_new_proposals_take_the_place_of_all_of_a_function(database: Database) -> None:
