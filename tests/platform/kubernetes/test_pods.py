@@ -27,6 +27,13 @@ def container(**state: Any) -> list[dict[str, Any]]:
     return [{"name": "user-container", "image": "x/y:1", "state": state, "lastState": state.pop("last", {})}]
 
 
+LOST = {
+    "exitCode": 137,
+    "reason": "ContainerStatusUnknown",
+    "message": "The container could not be located when the pod was terminated",
+}
+
+
 def said(state: ReplicaState, *phases: PhaseReport) -> ReplicaStatus:
     return ReplicaStatus("whoever", "chat-00001", state, phases)
 
@@ -57,6 +64,23 @@ def test_the_phase_schedule_ends_where_the_supervisors_first_one_begins() -> Non
 
     assert status.phases[0] == PhaseReport(Phase.SCHEDULE, T0, T0 + 2.0)
     assert status.phases[1:] == phases[1:]
+
+
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        (LOST, ""),
+        ({"exitCode": 143, "reason": "Error"}, ""),
+        (
+            {"exitCode": 1, "reason": "Error", "message": "the model could not be fetched"},
+            "the model could not be fetched",
+        ),
+    ],
+)
+def test_one_that_was_told_to_end_has_failed_only_by_its_own_word(ended: dict[str, Any], words: str) -> None:
+    told = pod(leaves=True, phase="Failed", containerStatuses=container(terminated=ended))
+    assert failure_of(told, PATIENCE, T0) == words
+    assert status_of(told, None, PATIENCE, T0).state is (ReplicaState.FAILED if words else ReplicaState.DRAINING)
 
 
 @pytest.mark.parametrize(

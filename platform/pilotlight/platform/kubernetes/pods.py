@@ -31,6 +31,8 @@ HOPELESS = frozenset(
 """Reasons for which a container waits that do not go away by waiting."""
 _MISSING_SECRET = re.compile(r'secrets? "([^"]+)" not found')
 """As Kubernetes tells what keeps a container from being made."""
+STATUS_UNKNOWN = "ContainerStatusUnknown"
+"""Kubernetes' own word of a container that it has lost sight of."""
 MESSAGE_LIMIT = 600
 QUEUE_PROXY_SECONDS = 60.0
 """Knative's queue-proxy waits for half of it before it passes on that the pod ends."""
@@ -101,15 +103,15 @@ def status_of(pod: Object, said: ReplicaStatus | None, patience: float, now: flo
 
 
 def failure_of(pod: Object, patience: float, now: float) -> str:
-    """Why it will not become ready, one sentence; empty: it may."""
+    """Why it will not become ready, one sentence; empty: it may, or it was told to end and nothing else is known."""
     failed = pod["status"] if pod["status"].get("phase") == "Failed" else {}
     if failed.get("reason") and failed.get("message"):  # evicted, or its node went: the containers say no more of it
         return _short(failed["message"])
     for status in _containers(pod):
-        text = _container_failure(status)
+        text = _left_word(status) if leaves(pod) else _container_failure(status)
         if text and not _lacks_secret(pod, status):  # which is written again
             return _short(text)
-    if failed:
+    if failed and not leaves(pod):
         return _short(failed.get("message") or failed.get("reason") or "the pod failed")
     scheduled = condition(pod, "PodScheduled")
     since = seconds_of(scheduled.get("lastTransitionTime")) or seconds_of(pod["metadata"].get("creationTimestamp"))
@@ -153,6 +155,13 @@ def _container_failure(status: Mapping[str, Any]) -> str:
     if waiting.get("reason") in HOPELESS:
         return f"{waiting['reason']}: {waiting.get('message') or status.get('image', '')}"
     return ""
+
+
+def _left_word(status: Mapping[str, Any]) -> str:
+    """The reason that a supervisor has left, if it has: how else a container ends that is told to says nothing."""
+    ended = (status.get("state") or {}).get("terminated") or {}
+    lost = ended.get("exitCode") == 0 or ended.get("reason") == STATUS_UNKNOWN
+    return "" if lost else str(ended.get("message") or "").strip()
 
 
 def _ended(status: Mapping[str, Any], ended: Mapping[str, Any]) -> str:
