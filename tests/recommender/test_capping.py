@@ -187,6 +187,9 @@ def test_a_bound_is_not_given_up_by_a_single_observation() -> None:
     first = decide_cap(CapState(10), slow, seen, Slo(itl=0.01), MOST)
     second = decide_cap(first.state, slow, seen, Slo(itl=0.01), MOST)
 
+    at_once = decide_cap(CapState(10, broken=1), slow, seen, Slo(itl=0.01), MOST)
+
+    assert at_once.reason is CapReason.BROKEN
     assert (first.state.cap, first.reason) == (10, CapReason.KEPT)
     assert (second.state.cap, second.reason) == (MOST, CapReason.UNREACHABLE)
 

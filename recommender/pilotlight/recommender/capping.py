@@ -4,7 +4,7 @@ Numbered policy, the first that applies:
 1. during an incident (starts backing off, replicas failing) nothing changes;
 2. without a new observation nothing changes; without a bound the engine's own limit holds;
 3. a bound that even one request alone surely breaks, in two observations in a row, is given up: no cap holds it; after
-   the first of them a cap is cut by the other bounds, and otherwise stays;
+   the first of them a cap may be cut, and otherwise stays;
 4. a bound that was broken in two observations in a row cuts the cap: to where the learned curve, scaled to what was
    just measured, holds it again; without a curve, in proportion;
 5. a cap that is not used up, and at which the learned curve surely breaks a bound, falls to where the curve expects to
@@ -134,8 +134,8 @@ def decide_cap(
     if seen.prompt:
         state = replace(state, prompts=(*state.prompts, seen.prompt)[-PROMPTS:])
     bounds = list(bounds_of(slo, performance, state.prompt, seen))
-    reachable = [bound for bound in bounds if not bound.surely_breaks(1)]
-    beyond = {bound.name: state.beyond.get(bound.name, 0) + 1 for bound in bounds if bound not in reachable}
+    beyond = {bound.name: state.beyond.get(bound.name, 0) + 1 for bound in bounds if bound.surely_breaks(1)}
+    reachable = [bound for bound in bounds if beyond.get(bound.name, 0) < PATIENCE]
     state = replace(state, beyond=beyond)
     if seen.batch <= state.cap * STILL_SETTLED + 1:
         state = replace(state, broken=state.broken + 1 if any(bound.broken for bound in reachable) else 0)
