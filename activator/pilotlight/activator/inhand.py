@@ -146,9 +146,7 @@ class InHand(Ticket):
         self.several: Several | None = None
         """What a stream of several choices has made so far, by choice."""
         self.ttft: float | None = None  # of streams; an answer in one piece does not tell
-        self.outcome = "running"
-        self.status = 0
-        self.reason = ""
+        self.outcome, self.status, self.reason = "running", 0, ""
         self._cold_mark = state.cold_clock(arrived)
         self._cold_before = 0.0
 

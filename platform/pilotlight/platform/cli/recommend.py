@@ -40,6 +40,12 @@ app = typer.Typer(
 )
 app.command()(evaluate)
 
+Split = Annotated[int | None, typer.Option(help="Accelerators that each layer is split over.", show_default="the best")]
+Stages = Annotated[
+    int | None,
+    typer.Option(help="Stages that layers are spread over, each of so many accelerators.", show_default="the best"),
+]
+
 
 @app.callback()
 def recommend(
@@ -62,13 +68,8 @@ def recommend(
     answer: Annotated[str, typer.Option(help="Tokens of a usual answer, or quantiles.")] = "256",
     rate: Annotated[float | None, typer.Option(help="Requests per second that are expected.")] = None,
     context_length: Annotated[int | None, typer.Option("--context", help="Longest request, tokens.")] = None,
-    tensor_parallel: Annotated[
-        int | None, typer.Option(help="Accelerators that each layer is split over.", show_default="the best")
-    ] = None,
-    pipeline_parallel: Annotated[
-        int | None,
-        typer.Option(help="Stages that layers are spread over, each of so many accelerators.", show_default="the best"),
-    ] = None,
+    tensor_parallel: Split = None,
+    pipeline_parallel: Stages = None,
     kv_dtype: Annotated[str, typer.Option(help="Number format of the KV cache, as fp8; it changes answers.")] = "auto",
     memory: Annotated[str, typer.Option(help="Of this machine for replicas, as 8Gi.", show_default="80 % of it")] = "",
     accelerators: Annotated[

@@ -93,15 +93,7 @@ class Leader:
             self.clock,
         )
         self.hub = Hub(settings.pod_name, self.clock, self.mirrors.activators_ready, lambda _: settings.max_held)
-        self.publisher = Publisher(
-            api,
-            self.mirrors.functions,
-            self.mirrors.services,
-            self.applier.outcomes.get,
-            self.hub.demand,
-            self.clock,
-            self.events.refused,
-        )
+        self.publisher = self._publisher(api)
         self.scaler = self._scaler(api)
         self.cluster = KubernetesCluster(
             api,
@@ -135,6 +127,12 @@ class Leader:
         self.recommendations = Recommendations(self.database)
         self.advisor = Advisor(self.controller.follower, self.recommendations, self.stores.records, self.clock)
         self._to_apply, self._to_write = asyncio.Event(), asyncio.Event()
+
+    def _publisher(self, api: Api) -> Publisher:
+        mirrors, outcome = self.mirrors, self.applier.outcomes.get
+        return Publisher(
+            api, mirrors.functions, mirrors.services, outcome, self.hub.demand, self.clock, self.events.refused
+        )
 
     def _scaler(self, api: Api) -> KnativeScaler:
         mirrors = self.mirrors
