@@ -24,7 +24,7 @@ Cli = Callable[..., Result]
 
 COMMANDS = [
     *("up", "demo", "deploy", "delete", "get", "describe", "logs", "call", "usage"),
-    *("install", "operator", "activator", "doctor", "models", "keys", "recommend", "detector"),
+    *("install", "operator", "activator", "doctor", "simulate", "models", "keys", "recommend", "detector"),
 ]
 HEAVY = ["httpx", "pydantic", "rich", "sqlalchemy", "boto3", "yaml", "torch", "vllm", "uvicorn", "starlette", "aiohttp"]
 

@@ -63,7 +63,7 @@ def describe(
     form: Annotated[Form, typer.Option("-o", "--output", help="How to print it.")] = Form.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
 ) -> None:
-    """Show one function: revision, sizes, recommendations, replicas, decisions."""
+    """Show one function: sizes, replicas, decisions, advice."""
     with connect(context) as client:
         found = client.describe(function)
     if as_json or form is not Form.TABLE:

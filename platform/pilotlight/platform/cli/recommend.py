@@ -85,7 +85,7 @@ def recommend(
     explain: Annotated[bool, typer.Option("--explain", help="Say why, figure by figure.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure with reason and inputs as JSON.")] = False,
 ) -> None:
-    """Recommend how to run a model for bounds of latency, and tell what to expect of it.
+    """Recommend how to run a model, and tell what to expect of it.
 
     No platform is needed, and of a model's weights only the first bytes are read. Nothing is started but for
     --calibrate; what that measured counts from then on, for this model on this hardware.

@@ -12,7 +12,6 @@ import typer
 
 from pilotlight.platform.cli.errors import REFUSED, CommandError
 from pilotlight.platform.cli.output import Column, Form, show_rows, text
-from pilotlight.platform.cli.units import parse_seconds
 from pilotlight.platform.simulate.errors import SimulationRefused
 from pilotlight.platform.simulate.formats import Format
 
@@ -62,10 +61,11 @@ def simulate(
     ttft: Annotated[str, typer.Option(help="Interactive requests: first token within.")] = "2s",
     itl: Annotated[str, typer.Option(help="... and mean time between tokens within.")] = "100ms",
 ) -> None:
-    """Replay arrivals against scaling policies, the platform's own among them.
+    """Replay arrivals against scaling policies, ours among them.
 
     Replicas answer as an 8-billion-parameter model on one H100 does by the recommender's roofline.
     """
+    from pilotlight.platform.cli.units import parse_seconds
     from pilotlight.platform.simulate.scenario import USUAL_TARGETS, Scenario, Target, start_of
     from pilotlight.platform.simulate.sources import Source
 
