@@ -72,6 +72,7 @@ async def test_the_activator_and_real_vllm_agree(
     await _prompts_are_refused_exactly_where_the_engine_refuses_them(stage, vllm)
     await _tokens_metered_are_the_engines(stage, vllm)
     await _a_client_that_leaves_frees_the_engine(stage, vllm, read_event, wait_for)
+    assert {row.replica for row in stage.meter.rows if row.completion_tokens} == {vllm.id}
 
 
 async def _a_stream_is_the_answer_without_what_was_not_asked_for(stage: Stage, read_rest: ReadRest) -> None:

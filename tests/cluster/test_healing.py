@@ -36,6 +36,7 @@ def test_a_foreign_edit_of_what_knative_routes_by_is_put_right(cluster: Cluster,
         return str(cluster.api.get(SERVERLESS_SERVICE, namespace, "chat-00001")["spec"]["mode"])
 
     wait_for(lambda: mode() == "Proxy", "it is as it was", 60)
+    assert mode() == "Proxy"
 
 
 @pytest.mark.timeout(300)
@@ -58,3 +59,4 @@ def test_a_lease_that_was_deleted_is_made_again_by_whoever_leads_then(cluster: C
     wait_for(lambda: cluster.api.get(LEASE, SYSTEM, LEADERSHIP)["spec"]["holderIdentity"], "one leads", 60)
     cluster.function(namespace, "chat")
     cluster.until_ready(namespace, "chat")
+    assert cluster.api.get(LEASE, SYSTEM, LEADERSHIP)["spec"]["holderIdentity"]

@@ -100,6 +100,7 @@ def test_one_that_cannot_be_written_is_forgotten(api: ScriptedApi, events: Event
     events.decided(replace(DECISION, sentence="later"))
 
     until(lambda: len(told(api)) == 1, "the later one")
+    assert [message for _, _, message in told(api)] == ["1 replicas: later"]
 
 
 @given(st.from_regex(r"[a-z]([a-z0-9-]{0,55}[a-z0-9])?", fullmatch=True), st.text(max_size=3000), st.floats(1e9, 2e9))

@@ -319,3 +319,4 @@ async def test_routes_are_published_as_soon_as_they_change(stage: Stage) -> None
             await asyncio.sleep(0.005)
 
     task.cancel()
+    assert stage.api.get(FUNCTION, *CHAT)["status"]["revision"] == route_of(CHAT).revision

@@ -179,6 +179,8 @@ async def test_a_reporter_goes_on_when_its_process_begins_to_lead(
         reporter.wake(CHAT)
         leader.leader = leader.name
         await eventually(lambda: leader.woken == [CHAT], "the wake")
+        await eventually(lambda: leader.hub.demand() == work.demands, "what waits there")
+        assert set(leader.woken) == {CHAT}
 
 
 async def test_certificates_are_rotated_while_reports_go_on(
