@@ -1,5 +1,6 @@
 """Models, loads and measurements that recommendations are asked for with."""
 
+from collections.abc import Mapping
 from functools import cache
 
 from pilotlight.recommender import (
@@ -17,6 +18,7 @@ from pilotlight.recommender import (
     recommend,
     setup_for,
 )
+from pilotlight.recommender.shape import ModelShape, known_configs, shape_of
 
 GIB = 2**30
 H100 = builtin().find("h100")
@@ -77,3 +79,9 @@ def measured(slower: float = 1.0, workload: Workload = CHAT) -> Performance:
 @cache
 def known() -> Recommendation:
     return recommend(LLAMA, H100, measured(), Slo(ttft=5.0, itl=0.02), CHAT)
+
+
+@cache
+def known_shapes() -> Mapping[str, ModelShape]:
+    """Of the models whose measurements are public, as their weights are with 16 bits each."""
+    return {name: shape_of(config_facts(config)) for name, config in known_configs().items()}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.recommender.asking import known_shapes
 
 from pilotlight.recommender import calibration, roofline
 from pilotlight.recommender.accelerators import builtin
@@ -18,7 +19,7 @@ from pilotlight.recommender.facts import config_facts
 from pilotlight.recommender.performance import expected, fitted
 from pilotlight.recommender.placing import setup_for
 from pilotlight.recommender.roofline import Setup
-from pilotlight.recommender.shape import known_configs, known_shapes
+from pilotlight.recommender.shape import known_configs
 from pilotlight.recommender.workload import Workload
 
 SETUP = Setup(known_shapes()["Qwen/Qwen3-32B"], builtin().find("h100"), prompt=1000, answer=500, tensor_parallel=2)

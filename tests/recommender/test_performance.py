@@ -4,11 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from tests.recommender.asking import known_shapes
 
 from pilotlight.recommender.accelerators import builtin
 from pilotlight.recommender.performance import Observation, expected, fitted, observe
 from pilotlight.recommender.roofline import Setup, itl, ttft
-from pilotlight.recommender.shape import known_shapes
 
 SETUP = Setup(known_shapes()["Qwen/Qwen3-32B"], builtin().find("h100"), prompt=1000, answer=500, tensor_parallel=2)
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.recommender.asking import known_shapes
 
 from pilotlight.recommender.accelerators import builtin
 from pilotlight.recommender.roofline import Rates, Setup, itl, prefill, step, throughput, ttft
-from pilotlight.recommender.shape import known_shapes
 
 models = st.sampled_from(sorted(known_shapes()))
 devices = st.sampled_from([entry.name for entry in builtin().entries])

@@ -1,9 +1,10 @@
 """What a step reads and computes, by configuration, against published sizes."""
 
 import pytest
+from tests.recommender.asking import known_shapes
 
 from pilotlight.recommender import ModelFacts, config_facts, count_parameters
-from pilotlight.recommender.shape import ModelShape, known_configs, known_shapes, shape_of
+from pilotlight.recommender.shape import ModelShape, known_configs, shape_of
 
 LLAMA: dict[str, object] = {
     "model_type": "llama",

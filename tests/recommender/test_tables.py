@@ -1,11 +1,11 @@
 """Priors from operator tables, where their package is installed."""
 
 import pytest
+from tests.recommender.asking import known_shapes
 
 from pilotlight.recommender import roofline, tables
 from pilotlight.recommender.accelerators import builtin
 from pilotlight.recommender.roofline import Setup
-from pilotlight.recommender.shape import known_shapes
 
 SETUP = Setup(known_shapes()["Qwen/Qwen3-32B"], builtin().find("h100"), prompt=1000, answer=500, tensor_parallel=2)
 

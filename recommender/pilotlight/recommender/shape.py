@@ -13,7 +13,7 @@ from pilotlight.recommender._parts import WeightPart
 from pilotlight.recommender._units import ENGINE_WIDTHS, STORED_NAMES
 from pilotlight.recommender._weights import Kind
 from pilotlight.recommender.cache import CacheLayer
-from pilotlight.recommender.facts import ModelFacts, config_facts
+from pilotlight.recommender.facts import ModelFacts
 
 _TABLES: frozenset[Kind] = frozenset({"embedding", "lm_head"})
 _TOWERS: frozenset[Kind] = frozenset({"vision", "audio"})  # no text token passes them
@@ -97,12 +97,6 @@ def known_configs() -> Mapping[str, Mapping[str, object]]:
     text = resources.files("pilotlight.recommender").joinpath("data/models.yaml").read_text()
     found: Mapping[str, Mapping[str, object]] = yaml.safe_load(text)
     return found
-
-
-@cache
-def known_shapes() -> Mapping[str, ModelShape]:
-    """The same, as their weights are with 16 bits each."""
-    return {name: shape_of(config_facts(config)) for name, config in known_configs().items()}
 
 
 def _parameters(parts: Iterable[WeightPart]) -> int:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.recommender.asking import known_shapes
 
 from pilotlight.platform.simulate.arrivals.lengths import Same
 from pilotlight.platform.simulate.arrivals.synthetic import Synthetic, synthetic
@@ -23,7 +24,6 @@ from pilotlight.platform.simulate.speed import Linear, Tabulated
 from pilotlight.recommender.accelerators import builtin
 from pilotlight.recommender.performance import expected
 from pilotlight.recommender.roofline import Setup
-from pilotlight.recommender.shape import known_shapes
 
 Run = Callable[..., Outcome]
 
@@ -100,6 +100,7 @@ requests = st.lists(st.tuples(st.floats(0, 300), st.integers(0, 3)), min_size=1,
 
 
 @settings(max_examples=60)
+@example([(0.0, 0), (21.0, 1)], next(each for each in CATALOGUE if each.name == "always-on"), 2, 1)
 @given(requests, st.sampled_from(CATALOGUE), st.none() | st.integers(1, 3), st.integers(1, 3))
 def test_whatever_comes_is_served_within_the_fleet(
     coming: list[tuple[float, int]], policy: object, fleet: int | None, slots: int

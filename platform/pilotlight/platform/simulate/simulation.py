@@ -68,7 +68,7 @@ class Simulation:
             for now, place, prompt, answer in rows:
                 while events and events[0][0] <= now:
                     self._happen(heappop(events))
-                self._arrive(now, self._site(place), prompt, answer)
+                self._arrive(now, self._sites[place] or self._new_site(place, now), prompt, answer)
         if not requests:
             raise SimulationRefused("there are no requests")
         return self._finish(now)
@@ -90,17 +90,17 @@ class Simulation:
         """Room for the functions that the next batch names; a site is made when its first request comes."""
         self._sites += [None] * (len(self._arrivals.names) - len(self._sites))
 
-    def _site(self, place: int) -> Site:
-        return self._sites[place] or self._new_site(place)
-
-    def _new_site(self, place: int) -> Site:
+    def _new_site(self, place: int, now: float) -> Site:
+        """What it has from the first is there since the trace began; on a fixed fleet, where others may have had that
+        place, since its first call."""
         policy = self._policy.make(self._setting, self._futures[place] if self._futures else NOTHING)
         slo = self._arrivals.classes.get(self._arrivals.names[place], CLASSES[0])
         site = self._sites[place] = Site(policy, self._tally.classes[slo])
-        for _ in range(policy.initial):  # there since the trace began, though the function is first called now
+        since = 0.0 if self._fleet.size is None else now
+        for _ in range(policy.initial):
             if not self._fleet.full:
-                replica = Replica(site, 0.0)
-                replica.ready_at = 0.0
+                replica = Replica(site, since)
+                replica.ready_at = since
                 site.serving.append(replica)
                 self._fleet.used += 1
                 self._fleet.idles(replica)
